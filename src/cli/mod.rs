@@ -1,0 +1,314 @@
+//! The command line's shape: clap types only.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Release NixOS hosts through gates, and keep the proof in git.
+#[derive(Debug, Parser)]
+#[command(
+    name = "git-nixgate",
+    bin_name = "git nixgate",
+    version,
+    propagate_version = true
+)]
+#[command(
+    after_help = "Exit codes: 0 done or nothing to do · 1 a gate failed, target untouched · 2 usage or \
+configuration · 3 refused by a rule · 4 failed after the switch, target back on what ran before · 5 needs a person · \
+6 busy · 7 needs a reboot · 8 proven, record not published"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Answer in JSON on standard output, one object a line
+    #[arg(long, global = true, display_order = 900)]
+    pub json: bool,
+    /// When to use colours and signs
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN", display_order = 901)]
+    pub color: Color,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Set up this repository: .nixgate.toml, fetch refspecs, the pre-push hook
+    Init(Init),
+    /// Go through every gate up to dry-activate and change nothing
+    Check(Check),
+    /// Take a commit through every gate and mark it known-good
+    Release(Release),
+    /// Go back to the previous known-good closure, without evaluation or build
+    Rollback(Rollback),
+    /// Put a recorded closure on its target: a withdrawn release, a reinstalled host
+    Deploy(Deploy),
+    /// Check a host now, with the checks of its current record
+    Health(Health),
+    /// What each target's records say, from git alone; --live asks the hosts
+    Status(Status),
+    /// The records of a target, newest first
+    Log(Log),
+    /// One record with its evidence
+    Show(Show),
+    /// Check records, their chain and their refs
+    Verify(Verify),
+    /// Publish records that were made while the remote was out of reach
+    Publish(Publish),
+    /// Finish, or clear up after, a run that was interrupted
+    Resume(Resume),
+    /// Install or run the hooks that refuse to rewrite records
+    #[command(subcommand)]
+    Hook(Hook),
+    /// Show or check .nixgate.toml
+    #[command(subcommand)]
+    Config(Config),
+    /// Print the man page, or write those of all commands into a folder
+    #[command(hide = true)]
+    Man { folder: Option<PathBuf> },
+    /// Print a completion script
+    #[command(hide = true)]
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Read the flake in this folder of the repository
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    pub flake: String,
+    /// The remote that records are published to
+    #[arg(long, default_value = "origin", value_name = "NAME")]
+    pub remote: String,
+}
+
+/// How to reach the host this once.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Reach {
+    /// Reach the host at this address this once
+    #[arg(long, value_name = "ADDR")]
+    pub host: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The target
+    pub target: String,
+    /// Check this commit instead of HEAD
+    #[arg(long, value_name = "REV")]
+    pub rev: Option<String>,
+    /// Go on although running system and boot default differ
+    #[arg(long)]
+    pub accept_drift: bool,
+    /// This flake input may have moved, although no commit message names it
+    #[arg(long, value_name = "NAME")]
+    pub accept_input: Vec<String>,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub struct Release {
+    /// The target
+    pub target: String,
+    /// Release this commit instead of HEAD
+    #[arg(long, value_name = "REV")]
+    pub rev: Option<String>,
+    /// Validate and record although the target already runs this closure
+    #[arg(long)]
+    pub again: bool,
+    /// Release although the remote cannot be reached; `publish` follows later
+    #[arg(long)]
+    pub offline: bool,
+    /// This flake input may have moved, although no commit message names it
+    #[arg(long, value_name = "NAME")]
+    pub accept_input: Vec<String>,
+    /// This commit mends the withdrawn release TAG
+    #[arg(long, value_name = "TAG")]
+    pub fixes: Vec<String>,
+    /// Go on although running system and boot default differ
+    #[arg(long)]
+    pub accept_drift: bool,
+    /// Take over a host whose last record was lost with another clone
+    #[arg(long)]
+    pub supersede: bool,
+    /// Set the boot default and wait for a reboot instead of switching
+    #[arg(long)]
+    pub boot: bool,
+    /// Ask before the host is switched
+    #[arg(long)]
+    pub confirm: bool,
+    /// Emergency: switch without validation; never recorded. The target's name must be typed
+    #[arg(long)]
+    pub skip_validation: bool,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The target
+    pub target: String,
+    /// Go back to this release, or to `before-first`
+    #[arg(long, value_name = "TAG")]
+    pub to: Option<String>,
+    /// Prove that a rollback would work, and change nothing
+    #[arg(long)]
+    pub check: bool,
+    /// Stay on the restored closure although checks fail, if the host can be reached
+    #[arg(long)]
+    pub keep: bool,
+    /// Go on although running system and boot default differ
+    #[arg(long)]
+    pub accept_drift: bool,
+    /// Take over a host whose last record was lost with another clone
+    #[arg(long)]
+    pub supersede: bool,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub struct Deploy {
+    /// The target
+    pub target: String,
+    /// The record whose closure to deploy
+    #[arg(long, value_name = "TAG")]
+    pub to: String,
+    /// Go on although running system and boot default differ
+    #[arg(long)]
+    pub accept_drift: bool,
+    /// Take over a host whose last record was lost with another clone
+    #[arg(long)]
+    pub supersede: bool,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub struct Health {
+    /// The target
+    pub target: String,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Only these targets
+    pub targets: Vec<String>,
+    /// Ask the hosts: record, running, booted, profile, boot default
+    #[arg(long)]
+    pub live: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Log {
+    /// Only this target
+    pub target: Option<String>,
+    /// At most this many records
+    #[arg(short = 'n', long = "max-count", value_name = "N")]
+    pub most: Option<usize>,
+    /// Runs that failed instead of records
+    #[arg(long)]
+    pub failed: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Show {
+    /// A record (release/cortex/20261120T031402Z-0123456789ab), a target's newest (cortex), or a run
+    pub what: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// A record or a target; none: every target
+    pub what: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// Only this target
+    pub target: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// The target
+    pub target: String,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Hook {
+    /// Install the pre-push hook, or with --server the pre-receive hook of a bare repository
+    Install {
+        /// Install pre-receive, in the bare repository that is pushed to
+        #[arg(long)]
+        server: bool,
+    },
+    /// Judge a push; git calls it with the push on standard input
+    PrePush { remote: String, url: String },
+    /// Judge a push on the server; git calls it with the push on standard input
+    PreReceive,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Every setting with its value
+    Show(ConfigOf),
+    /// Whether the file is right, with every problem at once
+    Check(ConfigOf),
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigOf {
+    /// Read the file of this commit instead of HEAD
+    #[arg(long, value_name = "REV", conflicts_with = "file")]
+    pub rev: Option<String>,
+    /// Read this file instead of a commit's
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+}
+
+/// Every man page with its file's name, the program's own first.
+///
+/// # Errors
+/// Only what writing into memory can say.
+pub fn man_pages() -> std::io::Result<Vec<(String, Vec<u8>)>> {
+    let mut root = <Cli as clap::CommandFactory>::command().disable_help_subcommand(true);
+    root.build();
+    let mut pages = Vec::new();
+    pages_of(&root, "git-nixgate", "git nixgate", &mut pages)?;
+    Ok(pages)
+}
+
+/// `name` is what `man` finds, `typed` what is typed: git-nixgate-release, git nixgate release.
+fn pages_of(
+    command: &clap::Command,
+    name: &str,
+    typed: &str,
+    pages: &mut Vec<(String, Vec<u8>)>,
+) -> std::io::Result<()> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone().name(name.to_owned()).bin_name(typed.to_owned()))
+        .title(name.to_uppercase())
+        .manual("git-nixgate")
+        .render(&mut page)?;
+    pages.push((format!("{name}.1"), page));
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        let word = sub.get_name();
+        pages_of(sub, &format!("{name}-{word}"), &format!("{typed} {word}"), pages)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! `init`: the file, the refspecs, the hook. A second run changes nothing.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::hook::{self, Installed};
+use super::{repository, wait};
+use crate::cli::Init;
+use crate::config::{self, FILE};
+use crate::failure::{Exit, Failure};
+use crate::nix;
+use crate::ui::{Outcome, Ui};
+
+pub(super) fn init(args: &Init, ui: &Ui) -> Outcome {
+    let repo = repository()?;
+    let tree = repo.work_tree().ok_or_else(|| {
+        Failure::usage("init needs a work tree")
+            .next("in a bare repository: git nixgate hook install --server")
+    })?;
+    let mut text = String::new();
+    let mut changed = false;
+    let path = tree.join(FILE);
+    let wrote = if path.exists() {
+        text.push_str(&format!("{FILE} is there already\n"));
+        Vec::new()
+    } else {
+        let folder = match args.flake.as_str() {
+            "." => tree.to_owned(),
+            flake => tree.join(flake),
+        };
+        if !folder.join("flake.nix").exists() {
+            return Err(
+                Failure::usage(format!("there is no flake.nix in {}", folder.display()))
+                    .next("git nixgate init --flake DIR    # the folder that holds it"),
+            );
+        }
+        // Only the names are asked for, and from the work tree: nothing is built here, and nothing is recorded.
+        let folder = folder.canonicalize()?;
+        let flake = nix::Flakeref::verbatim(format!("path:{}", folder.display()));
+        let names = wait(nix::nixos_configurations(
+            &nix::LocalExec,
+            &flake,
+            Duration::from_secs(300),
+        ))?;
+        if names.is_empty() {
+            return Err(Failure::usage("the flake has no nixosConfigurations"));
+        }
+        std::fs::write(&path, config::starter(&names))?;
+        changed = true;
+        text.push_str(&format!("wrote {FILE} with {}\n", names.join(", ")));
+        names
+    };
+    let mut refspecs = Vec::new();
+    if repo.has_remotes()? {
+        refspecs = repo.init_refspecs(&args.remote)?;
+        changed |= !refspecs.is_empty();
+        match refspecs.is_empty() {
+            true => text.push_str(&format!("git fetch {} brings records already\n", args.remote)),
+            false => text.push_str(&format!("git fetch {} brings records from now on\n", args.remote)),
+        }
+    } else {
+        text.push_str("there is no remote: records stay in this clone until there is one\n");
+    }
+    let (hook_text, hook_value) = match hook::install(&repo, false)? {
+        Installed::Foreign {
+            path,
+            by_hand,
+            shared,
+        } => {
+            let foreign = Installed::Foreign {
+                path,
+                by_hand,
+                shared,
+            };
+            installed(&foreign)
+        }
+        other => {
+            changed |= !matches!(other, Installed::Already { .. });
+            installed(&other)
+        }
+    };
+    text.push_str(&hook_text);
+    if changed {
+        text.push_str(&format!(
+            "next: git add {FILE} && git commit, then git nixgate check TARGET\n"
+        ));
+    } else {
+        text.push_str("nothing was changed\n");
+    }
+    ui.answer(
+        &text,
+        json!({ "changed": changed, "targets": wrote, "refspecs": refspecs, "hook": hook_value }),
+    );
+    Ok(Exit::Done)
+}
+
+/// What installing the hook came to, in words and in JSON.
+pub(super) fn installed(installed: &Installed) -> (String, Value) {
+    let (word, path, shared) = match installed {
+        Installed::New { path, shared } => ("installed", path, *shared),
+        Installed::Renewed { path, shared } => ("renewed", path, *shared),
+        Installed::Already { path, shared } => ("there already", path, *shared),
+        Installed::Foreign { path, shared, .. } => ("foreign", path, *shared),
+    };
+    let mut text = match installed {
+        Installed::Foreign { path, by_hand, .. } => {
+            let mut text = format!(
+                "{} is somebody else's hook and stays as it is; by hand:\n",
+                path.display()
+            );
+            for line in by_hand {
+                text.push_str(&format!("  {line}\n"));
+            }
+            text
+        }
+        _ => format!("hook {word}: {}\n", path.display()),
+    };
+    if shared {
+        text.push_str("core.hooksPath makes it count for every repository that shares the folder\n");
+    }
+    (
+        text,
+        json!({ "state": word, "path": path.display().to_string(), "shared": shared }),
+    )
+}

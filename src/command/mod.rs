@@ -1,0 +1,148 @@
+//! One file per command: from parsed arguments to a run or an answer.
+
+mod config;
+pub mod hook;
+mod init;
+mod records;
+mod runs;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::cli::{self, Command};
+use crate::failure::{Exit, Failure};
+use crate::git::Repo;
+use crate::record::Target;
+use crate::run::{self, Asker, World};
+use crate::ui::{Outcome, Ui};
+
+/// Runs one command.
+pub fn run(command: Command, ui: &Ui) -> Outcome {
+    match command {
+        Command::Init(args) => init::init(&args, ui),
+        Command::Check(args) => runs::check(args, ui),
+        Command::Release(args) => runs::release(args, ui),
+        Command::Rollback(args) => runs::rollback(args, ui),
+        Command::Deploy(args) => runs::deploy(args, ui),
+        Command::Health(args) => runs::health(args, ui),
+        Command::Resume(args) => runs::resume(args, ui),
+        Command::Publish(args) => runs::publish(args, ui),
+        Command::Status(args) => records::status(args, ui),
+        Command::Log(args) => records::log(args, ui),
+        Command::Show(args) => records::show(&args, ui),
+        Command::Verify(args) => records::verify(&args, ui),
+        Command::Hook(args) => hooks(args, ui),
+        Command::Config(args) => config::config(args, ui),
+        Command::Man { folder } => man(folder.as_deref()),
+        Command::Completions { shell } => {
+            let mut command = <cli::Cli as clap::CommandFactory>::command();
+            clap_complete::generate(shell, &mut command, "git-nixgate", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// The repository around the current folder.
+fn repository() -> Result<Repo, Failure> {
+    Repo::open(Path::new("."))
+}
+
+fn target(name: &str) -> Result<Target, Failure> {
+    name.parse().map_err(Failure::usage)
+}
+
+/// Whoever sits at the terminal.
+struct Person {
+    can_ask: bool,
+}
+
+impl Asker for Person {
+    fn ask(&self, question: &str) -> Option<String> {
+        if !self.can_ask {
+            return None;
+        }
+        use std::io::Write;
+        eprint!("{question} ");
+        let _ = std::io::stderr().flush();
+        let mut line = String::new();
+        match std::io::stdin().read_line(&mut line) {
+            Ok(n) if n > 0 => Some(line.trim().to_owned()),
+            _ => None,
+        }
+    }
+
+    fn secret(&self, question: &str) -> Option<String> {
+        self.can_ask
+            .then(|| rpassword::prompt_password(format!("{question} ")).ok())
+            .flatten()
+    }
+}
+
+fn person(ui: &Ui) -> Arc<dyn Asker + Send + Sync> {
+    Arc::new(Person {
+        can_ask: ui.can_ask(),
+    })
+}
+
+/// Runs work that waits for the network.
+fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
+fn world<'a>(repo: &'a Repo, ui: &'a Ui, asker: &'a Arc<dyn Asker + Send + Sync>) -> World<'a> {
+    World {
+        repo,
+        watcher: ui,
+        asker,
+    }
+}
+
+fn hooks(args: cli::Hook, ui: &Ui) -> Outcome {
+    match args {
+        cli::Hook::Install { server } => {
+            let installed = hook::install(&repository()?, server)?;
+            let (text, value) = init::installed(&installed);
+            ui.answer(&text, value);
+            Ok(if matches!(installed, hook::Installed::Foreign { .. }) {
+                Exit::Refused
+            } else {
+                Exit::Done
+            })
+        }
+        cli::Hook::PrePush { remote, url } => {
+            hook::pre_push(Path::new("."), &remote, &url, &stdin()?, run::secrets)?;
+            Ok(Exit::Done)
+        }
+        cli::Hook::PreReceive => {
+            hook::pre_receive(Path::new("."), &stdin()?, run::secrets)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn stdin() -> Result<Vec<u8>, Failure> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn man(folder: Option<&Path>) -> Outcome {
+    let pages = cli::man_pages()?;
+    match folder {
+        Some(folder) => {
+            std::fs::create_dir_all(folder)?;
+            for (name, page) in pages {
+                std::fs::write(folder.join(name), page)?;
+            }
+        }
+        None => {
+            use std::io::Write;
+            std::io::stdout().write_all(&pages[0].1)?;
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,355 @@
+//! `status`, `log`, `show`, `verify`: answers from git; only `status --live` asks a host.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::{person, repository, target, wait, world};
+use crate::cli;
+use crate::failure::{Exit, Failure};
+use crate::git::{Relation, Repo, Which};
+use crate::record::{Ledger, OnHost, Record, RecordName, Target};
+use crate::run::{self, journal};
+use crate::ui::records::{self, Marks, TargetStatus};
+use crate::ui::{self, Ui};
+
+/// The remotes of the targets, by HEAD's file; `origin` where it says nothing. Read once for all of them.
+struct Remotes {
+    of: BTreeMap<Target, String>,
+    /// This repository has remotes at all.
+    any: bool,
+}
+
+impl Remotes {
+    fn read(repo: &Repo) -> Result<Self, Failure> {
+        let head = repo.resolve("HEAD").and_then(|head| run::at_commit(repo, &head));
+        let targets = head.map(|config| config.targets).unwrap_or_default();
+        Ok(Remotes {
+            of: targets
+                .into_iter()
+                .map(|(target, settings)| (target, settings.remote))
+                .collect(),
+            any: repo.has_remotes()?,
+        })
+    }
+
+    fn of(&self, target: &Target) -> &str {
+        self.of.get(target).map_or("origin", String::as_str)
+    }
+}
+
+/// The targets asked for, or all that the file or the records know.
+fn targets(repo: &Repo, names: &[String]) -> Result<Vec<Target>, Failure> {
+    if !names.is_empty() {
+        return names.iter().map(|name| target(name)).collect();
+    }
+    let mut all = repo.targets()?;
+    if let Ok(head) = repo.resolve("HEAD")
+        && let Ok(config) = run::at_commit(repo, &head)
+    {
+        all.extend(config.targets.into_keys());
+    }
+    all.sort();
+    all.dedup();
+    if all.is_empty() {
+        return Err(
+            Failure::usage("there is no target: neither a .nixgate.toml nor a record")
+                .next("git nixgate init"),
+        );
+    }
+    Ok(all)
+}
+
+fn which<'a>(repo: &Repo, target: &Target, remote: &'a str) -> Result<Which<'a>, Failure> {
+    repo.best(target, (!remote.is_empty()).then_some(remote))
+}
+
+fn unpublished(repo: &Repo, target: &Target, remotes: &Remotes) -> Result<u64, Failure> {
+    let remote = remotes.of(target);
+    if remote.is_empty() || !remotes.any {
+        return Ok(0);
+    }
+    let pending = repo.pending(target)?.len() as u64;
+    if pending > 0 {
+        return Ok(pending);
+    }
+    match repo.relation(target, remote)? {
+        Relation::Unpublished(n) => Ok(n),
+        _ => Ok(0),
+    }
+}
+
+pub(super) fn status(args: cli::Status, ui: &Ui) -> ui::Outcome {
+    let repo = repository()?;
+    let remotes = Remotes::read(&repo)?;
+    let asker = person(ui);
+    let all = targets(&repo, &args.targets)?;
+    let mut rows: Vec<(Target, Vec<Record>, u64, Option<records::Live>)> = Vec::new();
+    for target in all {
+        let remote = remotes.of(&target);
+        let from = which(&repo, &target, remote)?;
+        let live = match args.live {
+            true => {
+                let ledger = repo.ledger(&target, from)?;
+                Some(wait(async {
+                    Ok(run::live(world(&repo, ui, &asker), &target, ledger.as_ref()).await)
+                })?)
+            }
+            false => None,
+        };
+        let head = repo.recent(&target, from, 1)?;
+        let open = unpublished(&repo, &target, &remotes)?;
+        rows.push((target, head, open, live));
+    }
+    let views: Vec<TargetStatus<'_>> = rows
+        .iter()
+        .map(|(target, head, unpublished, live)| TargetStatus {
+            target: target.as_str(),
+            head: head.first(),
+            unpublished: *unpublished,
+            live: live.clone(),
+        })
+        .collect();
+    let good = views.iter().all(TargetStatus::is_good);
+    let value: Vec<_> = views.iter().map(TargetStatus::to_json).collect();
+    ui.answer(&records::status(&views, ui.answers), json!({ "targets": value }));
+    Ok(if good { Exit::Done } else { Exit::Failed })
+}
+
+pub(super) fn log(args: cli::Log, ui: &Ui) -> ui::Outcome {
+    let repo = repository()?;
+    let remotes = Remotes::read(&repo)?;
+    let names: Vec<String> = args.target.iter().cloned().collect();
+    let all = targets(&repo, &names)?;
+    if args.failed {
+        return failed_runs(&repo, &all, &args, ui);
+    }
+    let mut rows = Vec::new();
+    for target in &all {
+        let remote = remotes.of(target);
+        let from = which(&repo, target, remote)?;
+        let most = args.most.unwrap_or(usize::MAX);
+        let recent = repo.recent(target, from, most)?;
+        let open = usize::try_from(unpublished(&repo, target, &remotes)?).unwrap_or(0);
+        let on_host = recent.first().map(Record::on_host);
+        let withdrawn = withdrawn_among(&recent);
+        for (i, record) in recent.into_iter().enumerate() {
+            let marks = Marks {
+                current: on_host.as_ref() == Some(&OnHost::Release(record.name.clone())),
+                withdrawn: withdrawn.contains(&record.name),
+                unpublished: i < open,
+            };
+            rows.push((record, marks));
+        }
+    }
+    if all.len() > 1 {
+        rows.sort_by(|(a, _), (b, _)| b.time.cmp(&a.time).then_with(|| b.name.cmp(&a.name)));
+        rows.truncate(args.most.unwrap_or(usize::MAX));
+    }
+    let value: Vec<_> = rows
+        .iter()
+        .map(|(record, marks)| records::record_json(record, marks))
+        .collect();
+    ui.answer(&records::log(&rows, ui.answers), json!({ "records": value }));
+    Ok(Exit::Done)
+}
+
+/// Which of these records, newest first, are withdrawn: decided by the newer ones among them.
+fn withdrawn_among(newest_first: &[Record]) -> std::collections::BTreeSet<RecordName> {
+    let mut withdrawn = std::collections::BTreeSet::new();
+    for record in newest_first.iter().rev() {
+        withdrawn.extend(record.withdraws.iter().cloned());
+        if let OnHost::Release(name) = record.on_host() {
+            withdrawn.remove(&name);
+        }
+    }
+    withdrawn
+}
+
+fn failed_runs(repo: &Repo, all: &[Target], args: &cli::Log, ui: &Ui) -> ui::Outcome {
+    let mut rows = Vec::new();
+    for target in all {
+        for name in repo.journals(target)? {
+            let Some(bytes) = repo.journal_file(target, &name.run, journal::STATE)? else {
+                continue;
+            };
+            let Ok(state) = journal::State::parse(&bytes) else {
+                continue;
+            };
+            let failed = state.ending.as_ref().is_none_or(|ending| ending.exit != 0);
+            if failed {
+                rows.push(state);
+            }
+        }
+    }
+    rows.sort_by(|a, b| b.run.cmp(&a.run));
+    rows.truncate(args.most.unwrap_or(usize::MAX));
+    ui.answer(&records::runs(&rows), json!({ "runs": rows }));
+    Ok(Exit::Done)
+}
+
+pub(super) fn show(args: &cli::Show, ui: &Ui) -> ui::Outcome {
+    let repo = repository()?;
+    let remotes = Remotes::read(&repo)?;
+    let what = args.what.strip_prefix("refs/tags/").unwrap_or(&args.what);
+    if let Ok(target) = what.parse::<Target>() {
+        let remote = remotes.of(&target);
+        let Some(ledger) = repo.ledger(&target, which(&repo, &target, remote)?)? else {
+            return Err(Failure::refused(format!("{target} has no record"))
+                .next(format!("git nixgate release {target}")));
+        };
+        return shown(&repo, &ledger, ledger.head(), ui);
+    }
+    if let Ok(name) = what.parse::<RecordName>() {
+        let remote = remotes.of(&name.target);
+        let ledger = repo.ledger(&name.target, which(&repo, &name.target, remote)?)?;
+        return match ledger
+            .as_ref()
+            .and_then(|ledger| Some((ledger, ledger.get(&name)?)))
+        {
+            Some((ledger, record)) => shown(&repo, ledger, record, ui),
+            None => Err(Failure::refused(format!("there is no record {name}"))
+                .next(format!("git nixgate log {}", name.target))
+                .next("git fetch    # if it was made in another clone")),
+        };
+    }
+    for target in targets(&repo, &[])? {
+        if let Some(bytes) = repo.journal_file(&target, what, journal::STATE).ok().flatten() {
+            let state = journal::State::parse(&bytes)
+                .map_err(|why| Failure::refused(format!("the journal of {what} cannot be read")).why(why))?;
+            let log = repo
+                .journal_file(&target, what, journal::SWITCH_LOG)?
+                .unwrap_or_default();
+            let log = String::from_utf8_lossy(&log).into_owned();
+            ui.answer(
+                &records::run(&state, &log),
+                json!({ "run": state, "switch-log": log }),
+            );
+            return Ok(Exit::Done);
+        }
+    }
+    Err(
+        Failure::usage(format!("{:?} is neither a record, a target nor a run", args.what))
+            .next("git nixgate log")
+            .next("git nixgate log --failed"),
+    )
+}
+
+fn shown(repo: &Repo, ledger: &Ledger, record: &Record, ui: &Ui) -> ui::Outcome {
+    let target = record.target();
+    let open = unpublished(repo, target, &Remotes::read(repo)?)?;
+    let marks = Marks {
+        current: ledger.on_host() == OnHost::Release(record.name.clone()),
+        withdrawn: ledger.is_withdrawn(&record.name),
+        unpublished: record.seq + open > ledger.head().seq,
+    };
+    ui.answer(
+        &records::record(record, &marks, ui.answers),
+        records::record_json(record, &marks),
+    );
+    Ok(Exit::Done)
+}
+
+pub(super) fn verify(args: &cli::Verify, ui: &Ui) -> ui::Outcome {
+    let repo = repository()?;
+    let remotes = Remotes::read(&repo)?;
+    let mut names: Vec<String> = Vec::new();
+    let mut wanted: Vec<RecordName> = Vec::new();
+    for what in &args.what {
+        let what = what.strip_prefix("refs/tags/").unwrap_or(what);
+        match what.parse::<RecordName>() {
+            Ok(name) => {
+                names.push(name.target.to_string());
+                wanted.push(name);
+            }
+            Err(_) => names.push(what.to_owned()),
+        }
+    }
+    names.sort();
+    names.dedup();
+    let mut text = String::new();
+    let mut values = Vec::new();
+    let mut exit = Exit::Done;
+    for target in targets(&repo, &names)? {
+        let remote = remotes.of(&target);
+        let found = one_chain(&repo, &target, remote, &wanted);
+        match found {
+            Ok((line, count)) => {
+                text.push_str(&line);
+                values.push(json!({ "target": target.as_str(), "ok": true, "records": count }));
+            }
+            Err(failure) => {
+                exit = Exit::Failed;
+                text.push_str(&format!(
+                    "{target}: BROKEN: {}\n",
+                    ui::escape::one_line(&failure.what)
+                ));
+                for why in &failure.why {
+                    text.push_str(&format!("  {}\n", ui::escape::one_line(why)));
+                }
+                values.push(json!({ "target": target.as_str(), "ok": false, "what": failure.what, "why": failure.why }));
+            }
+        }
+    }
+    ui.answer(&text, json!({ "ok": exit == Exit::Done, "targets": values }));
+    Ok(exit)
+}
+
+/// The whole chain of a target: every record, every link, every tag, the pointer.
+fn one_chain(
+    repo: &Repo,
+    target: &Target,
+    remote: &str,
+    wanted: &[RecordName],
+) -> Result<(String, usize), Failure> {
+    let Some(ledger) = repo.ledger(target, which(repo, target, remote)?)? else {
+        let tags = repo.record_tags(target)?;
+        return match tags.is_empty() && !wanted.iter().any(|name| name.target == *target) {
+            true => Ok((format!("{target}: no record\n"), 0)),
+            false => Err(Failure::refused(format!(
+                "{target} has record tags, but no ledger that holds them"
+            ))),
+        };
+    };
+    if let Some(name) = wanted
+        .iter()
+        .find(|name| name.target == *target && ledger.get(name).is_none())
+    {
+        return Err(Failure::refused(format!("{name} is not in the ledger")));
+    }
+    let mut problems: Vec<String> = repo
+        .tag_defects(&ledger)?
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    problems.extend(pointer_problem(repo, target, &ledger)?);
+    if !problems.is_empty() {
+        let mut failure = Failure::refused("the refs do not say what the records say");
+        failure.why = problems;
+        return Err(failure);
+    }
+    let count = ledger.records().len();
+    let signed = ledger
+        .records()
+        .iter()
+        .filter(|r| r.signature != crate::record::Signature::None)
+        .count();
+    let plural = if count == 1 { "" } else { "s" };
+    let signed = match signed {
+        0 => String::new(),
+        n => format!("; {n} signed, which git tag -v checks"),
+    };
+    let on_host = ledger.on_host();
+    Ok((
+        format!("{target}: {count} record{plural} verified, on the host is {on_host}{signed}\n"),
+        count,
+    ))
+}
+
+fn pointer_problem(repo: &Repo, target: &Target, ledger: &Ledger) -> Result<Option<String>, Failure> {
+    let Some(pointer) = repo.reference(&format!("refs/heads/release/{target}"))? else {
+        return Ok(None);
+    };
+    let recorded = ledger.releases().any(|record| record.commit == pointer);
+    Ok((!recorded).then(|| format!("release/{target} points at {pointer}, which no release record names")))
+}

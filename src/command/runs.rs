@@ -1,0 +1,139 @@
+//! The commands that work on a host.
+
+use serde_json::json;
+
+use super::{person, repository, target, wait, world};
+use crate::cli;
+use crate::failure::{Exit, Failure};
+use crate::run::{self, CheckOptions, ReleaseOptions, RestoreOptions};
+use crate::ui::{self, Ui};
+
+pub(super) fn check(args: cli::Check, ui: &Ui) -> ui::Outcome {
+    let (repo, target, asker) = (repository()?, target(&args.target)?, person(ui));
+    let options = CheckOptions {
+        rev: args.rev,
+        host: args.reach.host,
+        accept_drift: args.accept_drift,
+        accept_input: args.accept_input,
+    };
+    answer(ui, wait(run::check(world(&repo, ui, &asker), &target, options)))
+}
+
+pub(super) fn release(args: cli::Release, ui: &Ui) -> ui::Outcome {
+    let (repo, target, asker) = (repository()?, target(&args.target)?, person(ui));
+    let options = ReleaseOptions {
+        check: CheckOptions {
+            rev: args.rev,
+            host: args.reach.host,
+            accept_drift: args.accept_drift,
+            accept_input: args.accept_input,
+        },
+        again: args.again,
+        offline: args.offline,
+        fixes: args.fixes,
+        supersede: args.supersede,
+        boot: args.boot,
+        confirm: args.confirm,
+        skip_validation: args.skip_validation,
+    };
+    answer(ui, wait(run::release(world(&repo, ui, &asker), &target, options)))
+}
+
+pub(super) fn rollback(args: cli::Rollback, ui: &Ui) -> ui::Outcome {
+    let (repo, target, asker) = (repository()?, target(&args.target)?, person(ui));
+    let options = RestoreOptions {
+        to: args.to,
+        host: args.reach.host,
+        keep: args.keep,
+        accept_drift: args.accept_drift,
+        supersede: args.supersede,
+    };
+    let world = world(&repo, ui, &asker);
+    answer(
+        ui,
+        wait(async {
+            match args.check {
+                true => run::can_roll_back(world, &target, options).await,
+                false => run::rollback(world, &target, options).await,
+            }
+        }),
+    )
+}
+
+pub(super) fn deploy(args: cli::Deploy, ui: &Ui) -> ui::Outcome {
+    let (repo, target, asker) = (repository()?, target(&args.target)?, person(ui));
+    let options = RestoreOptions {
+        to: Some(args.to),
+        host: args.reach.host,
+        keep: false,
+        accept_drift: args.accept_drift,
+        supersede: args.supersede,
+    };
+    answer(ui, wait(run::deploy(world(&repo, ui, &asker), &target, options)))
+}
+
+pub(super) fn health(args: cli::Health, ui: &Ui) -> ui::Outcome {
+    let (repo, target, asker) = (repository()?, target(&args.target)?, person(ui));
+    let exit = wait(run::health(
+        world(&repo, ui, &asker),
+        &target,
+        args.reach.host.as_deref(),
+    ))?;
+    ui.answer(
+        &format!("{target} is healthy\n"),
+        json!({ "target": target.as_str(), "healthy": true }),
+    );
+    Ok(exit)
+}
+
+pub(super) fn resume(args: cli::Resume, ui: &Ui) -> ui::Outcome {
+    let (repo, target, asker) = (repository()?, target(&args.target)?, person(ui));
+    answer(
+        ui,
+        wait(run::resume(
+            world(&repo, ui, &asker),
+            &target,
+            args.reach.host.as_deref(),
+        )),
+    )
+}
+
+pub(super) fn publish(args: cli::Publish, ui: &Ui) -> ui::Outcome {
+    let (repo, asker) = (repository()?, person(ui));
+    let head = run::at_commit(&repo, &repo.resolve("HEAD")?)?;
+    let targets = match &args.target {
+        Some(name) => vec![target(name)?],
+        None => head.targets.keys().cloned().collect(),
+    };
+    let mut exit = Exit::Done;
+    let mut all: Vec<String> = Vec::new();
+    for target in &targets {
+        let settings = run::settings_of(&head, target)?;
+        if args.target.is_none() && repo.ledger_head(target, crate::git::Which::Local)?.is_none() {
+            continue;
+        }
+        match wait(run::publish(world(&repo, ui, &asker), target, &settings.remote)) {
+            Ok(names) => all.extend(names),
+            Err(failure) if targets.len() == 1 => return Err(failure),
+            Err(failure) => {
+                ui.fail(&failure);
+                exit = exit.worst(failure.exit);
+            }
+        }
+    }
+    let text = match all.is_empty() {
+        true if exit == Exit::Done => "everything is published\n".to_owned(),
+        _ => all.iter().map(|name| format!("{name}\n")).collect(),
+    };
+    ui.answer(&text, json!({ "published": all }));
+    Ok(exit)
+}
+
+fn answer(ui: &Ui, outcome: Result<run::Outcome, Failure>) -> ui::Outcome {
+    let outcome = outcome?;
+    ui.answer(&outcome.text, &outcome);
+    Ok(match outcome.exit {
+        0 => Exit::Done,
+        _ => Exit::NeedsReboot,
+    })
+}

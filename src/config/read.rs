@@ -1,0 +1,366 @@
+//! From text to [`Config`]: every problem is collected with its line, so that one look mends them all.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::section::{Problem, Reader, Section, Table, Value};
+use super::{
+    Builder, Check, Config, CopyPath, Evaluate, From, Hooks, InputDrift, Preflight, Probe, Settings,
+};
+use super::{Sudo, Timeouts};
+use crate::record::Target;
+
+/// Reads the file; any problem refuses it.
+pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
+    let (config, problems) = parse_leniently(text);
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(problems)
+    }
+}
+
+/// Reads what can be read and reports the rest: for the file of a commit that an older or newer version wrote.
+pub fn parse_leniently(text: &str) -> (Config, Vec<Problem>) {
+    let mut reader = Reader {
+        text,
+        problems: Vec::new(),
+    };
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let line = error.span().map_or(0, |span| reader.line(span.start));
+        reader.problems.push(Problem {
+            line,
+            key: String::new(),
+            text: error.message().to_owned(),
+        });
+    }
+    let config = reader.config(table.get_ref());
+    reader.problems.sort_by_key(|problem| problem.line);
+    (config, reader.problems)
+}
+
+/// ssh options that would run a program, switch host key checks off, or take over the connections the tool manages.
+/// They may stand in the user's own ssh_config, which no pulled commit can change (ssh_config(5)).
+const SSH_REFUSED: &[&str] = &[
+    "batchmode",
+    "controlmaster",
+    "controlpath",
+    "controlpersist",
+    "forkafterauthentication",
+    "include",
+    "knownhostscommand",
+    "localcommand",
+    "match",
+    "permitlocalcommand",
+    "pkcs11provider",
+    "proxycommand",
+    "remotecommand",
+    "requesttty",
+    "securitykeyprovider",
+    "sessiontype",
+    "stdinnull",
+    "stricthostkeychecking",
+    "userknownhostsfile",
+    "globalknownhostsfile",
+    "xauthlocation",
+];
+
+impl Reader<'_> {
+    fn config(&mut self, root: &Table<'_>) -> Config {
+        let mut top = self.section(root, "");
+        match top.integer("version") {
+            Some(1) => {}
+            Some(other) => top.complain("version", format!("this version reads 1, not {other}")),
+            None if root.contains_key("version") => {}
+            None => top.reader.problems.push(Problem {
+                line: 0,
+                key: "version".into(),
+                text: "is missing: the file starts with `version = 1`".into(),
+            }),
+        }
+        let mut defaults = Settings::default();
+        if let Some(table) = top.table("defaults") {
+            let mut section = top.reader.section(table, "defaults");
+            section.settings(&mut defaults, false);
+            section.finish();
+        }
+        top.groups(&mut defaults);
+        top.checks("check", &mut defaults.checks);
+        let hooks = top
+            .table("hooks")
+            .map(|table| top.reader.hooks(table))
+            .unwrap_or_default();
+        let mut targets = BTreeMap::new();
+        if let Some(table) = top.table("target") {
+            for (name, value) in table {
+                if let Some((target, settings)) = top.reader.target(name, value, &defaults) {
+                    targets.insert(target, settings);
+                }
+            }
+        }
+        top.finish();
+        Config { hooks, targets }
+    }
+
+    fn target(
+        &mut self,
+        name: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Value<'_>,
+        defaults: &Settings,
+    ) -> Option<(Target, Settings)> {
+        let path = format!("target.{}", name.get_ref());
+        let target: Target = match name.get_ref().parse() {
+            Ok(target) => target,
+            Err(text) => {
+                self.problem(
+                    name.span().start,
+                    &path,
+                    format!("{text}; `attr` maps it to another spelling"),
+                );
+                return None;
+            }
+        };
+        let Some(table) = value.get_ref().as_table() else {
+            self.problem(value.span().start, &path, "must be a table");
+            return None;
+        };
+        let mut settings = defaults.clone();
+        settings.host = target.to_string();
+        settings.attr = target.to_string();
+        let mut section = self.section(table, &path);
+        section.settings(&mut settings, true);
+        section.groups(&mut settings);
+        section.checks("check", &mut settings.checks);
+        section.finish();
+        Some((target, settings))
+    }
+
+    fn hooks(&mut self, table: &Table<'_>) -> Hooks {
+        let mut section = self.section(table, "hooks");
+        let mut hooks = Hooks::default();
+        if let Some(pre) = section.commands("pre") {
+            hooks.pre = pre;
+        }
+        if let Some(post) = section.commands("post") {
+            hooks.post = post;
+        }
+        section.finish();
+        hooks
+    }
+}
+
+impl Section<'_, '_, '_> {
+    /// The keys of `[defaults]` and of a target.
+    fn settings(&mut self, into: &mut Settings, of_target: bool) {
+        if let Some(flake) = self.text("flake") {
+            let outside = flake.starts_with('/') || flake.split('/').any(|part| part == "..");
+            match outside || flake.contains(['?', '#', ':']) {
+                true => self.complain(
+                    "flake",
+                    "must be a folder of this repository, such as \".\" or \"nix\"",
+                ),
+                false => into.flake = flake,
+            }
+        }
+        self.argument("remote", &mut into.remote);
+        self.argument("user", &mut into.user);
+        self.choice("sudo", SUDO, &mut into.sudo);
+        if let Some(options) = self.list("ssh-options") {
+            into.ssh_options = options
+                .into_iter()
+                .filter(|option| self.ssh_option(option))
+                .collect();
+        }
+        self.argument("specialisation", &mut into.specialisation);
+        self.boolean("reboot-on-failed-revert", &mut into.reboot_on_failed_revert);
+        self.boolean("auto-rollback", &mut into.auto_rollback);
+        self.boolean("impure", &mut into.impure);
+        self.choice("input-drift", INPUT_DRIFT, &mut into.input_drift);
+        if let Some(keep) = self.within("keep", 1, 10_000) {
+            into.keep = u32::try_from(keep).unwrap_or(into.keep);
+        }
+        if of_target {
+            self.argument("host", &mut into.host);
+            self.argument("attr", &mut into.attr);
+        }
+    }
+
+    /// The sub-tables that `.nixgate.toml` has at its top and that a target may have of its own.
+    fn groups(&mut self, into: &mut Settings) {
+        if let Some(table) = self.table("timeouts") {
+            let path = self.key_path("timeouts");
+            self.reader.section(table, &path).timeouts(&mut into.timeouts);
+        }
+        if let Some(table) = self.table("builder") {
+            let path = self.key_path("builder");
+            self.reader.section(table, &path).builder(&mut into.builder);
+        }
+        if let Some(table) = self.table("preflight") {
+            let path = self.key_path("preflight");
+            self.reader.section(table, &path).preflight(&mut into.preflight);
+        }
+    }
+
+    fn timeouts(mut self, into: &mut Timeouts) {
+        self.seconds("ssh", 1, &mut into.ssh);
+        self.seconds("activate", 1, &mut into.activate);
+        self.seconds("confirm", 5, &mut into.confirm);
+        self.seconds("settle", 0, &mut into.settle);
+        self.seconds("validate", 1, &mut into.validate);
+        self.seconds("soak", 0, &mut into.soak);
+        self.seconds("build", 1, &mut into.build);
+        self.seconds("copy", 1, &mut into.copy);
+        if into.settle >= into.validate {
+            let text = "must be below `validate`, which bounds settle and checks together";
+            self.complain("settle", text);
+        }
+        self.finish();
+    }
+
+    fn builder(mut self, into: &mut Builder) {
+        self.argument("host", &mut into.host);
+        self.argument("user", &mut into.user);
+        self.choice("evaluate", EVALUATE, &mut into.evaluate);
+        self.choice("copy", COPY, &mut into.copy);
+        if let Some(jobs) = self.within("jobs", 1, 1024) {
+            into.jobs = u32::try_from(jobs).ok();
+        }
+        self.finish();
+    }
+
+    fn preflight(mut self, into: &mut Preflight) {
+        if let Some(percent) = self.within("disk-percent", 1, 100) {
+            into.disk_percent = u8::try_from(percent).unwrap_or(into.disk_percent);
+        }
+        self.size("boot-free", &mut into.boot_free);
+        self.size("memory-free", &mut into.memory_free);
+        if let Some(value) = self.value("load-per-core") {
+            let number = match value.get_ref() {
+                DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
+                DeValue::Integer(integer) => integer.as_str().parse::<f64>().ok(),
+                _ => None,
+            };
+            match number {
+                Some(number) if number.is_finite() && number >= 0.0 => into.load_per_core = number,
+                _ => self.complain("load-per-core", "must be a number from 0 (report only)"),
+            }
+        }
+        if let Some(services) = self.list("services") {
+            match services.iter().find(|s| !is_unit_name(s)) {
+                Some(bad) => self.complain("services", format!("{bad:?} is no unit name")),
+                None => into.services = services,
+            }
+        }
+        self.finish();
+    }
+
+    fn checks(&mut self, key: &'static str, into: &mut Vec<Check>) {
+        let Some(value) = self.value(key) else { return };
+        let Some(array) = value.get_ref().as_array() else {
+            self.complain(key, "must be written as [[check]]");
+            return;
+        };
+        let path = self.key_path(key);
+        for item in array.iter() {
+            match item.get_ref().as_table() {
+                Some(table) => into.extend(self.reader.section(table, &path).check(item.span().start)),
+                None => self.reader.problem(item.span().start, &path, "must be a table"),
+            }
+        }
+    }
+
+    fn check(mut self, offset: usize) -> Option<Check> {
+        let mut probes = Vec::new();
+        if let Some(unit) = self.text("unit") {
+            match is_unit_name(&unit) {
+                true => probes.push(Probe::Unit(unit)),
+                false => self.complain("unit", format!("{unit:?} is no unit name")),
+            }
+        }
+        if let Some(url) = self.text("http") {
+            match url.starts_with("http://") || url.starts_with("https://") {
+                true => probes.push(Probe::Http(url)),
+                false => self.complain("http", "must start with http:// or https://"),
+            }
+        }
+        if let Some(argv) = self.list("run") {
+            match argv.is_empty() {
+                true => self.complain("run", "must name a program"),
+                false => probes.push(Probe::Run(argv)),
+            }
+        }
+        let mut from = From::Target;
+        self.choice("from", FROM, &mut from);
+        let mut timeout = Duration::from_secs(30);
+        self.seconds("timeout", 1, &mut timeout);
+        let before = self.reader.problems.len();
+        if probes.len() > 1 || (probes.is_empty() && !self.has_any(&["unit", "http", "run"])) {
+            let path = self.path.clone();
+            self.reader
+                .problem(offset, &path, "needs exactly one of `unit`, `http`, `run`");
+        }
+        let good = self.reader.problems.len() == before;
+        self.finish();
+        probes
+            .pop()
+            .filter(|_| good)
+            .map(|probe| Check { probe, from, timeout })
+    }
+
+    fn ssh_option(&mut self, option: &str) -> bool {
+        let name = option.split(['=', ' ', '\t']).next().unwrap_or_default();
+        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !plain || name.len() == option.len() || option.chars().any(char::is_control) {
+            self.complain(
+                "ssh-options",
+                format!("{option:?} must be written Key=Value, as in ssh_config"),
+            );
+            return false;
+        }
+        if SSH_REFUSED.contains(&name.to_ascii_lowercase().as_str()) {
+            self.complain(
+                "ssh-options",
+                format!("{name} belongs in your own ssh_config, for this host"),
+            );
+            return false;
+        }
+        true
+    }
+}
+
+const SUDO: &[(&str, Sudo)] = &[
+    ("auto", Sudo::Auto),
+    ("none", Sudo::None),
+    ("nopasswd", Sudo::Nopasswd),
+    ("ask", Sudo::Ask),
+];
+const INPUT_DRIFT: &[(&str, InputDrift)] = &[
+    ("warn", InputDrift::Warn),
+    ("deny", InputDrift::Deny),
+    ("ignore", InputDrift::Ignore),
+];
+const EVALUATE: &[(&str, Evaluate)] = &[("builder", Evaluate::Builder), ("operator", Evaluate::Operator)];
+const COPY: &[(&str, CopyPath)] = &[
+    ("auto", CopyPath::Auto),
+    ("direct", CopyPath::Direct),
+    ("relay", CopyPath::Relay),
+];
+const FROM: &[(&str, From)] = &[("target", From::Target), ("operator", From::Operator)];
+
+/// Whether systemd would take it as a unit name (systemd.unit(5)), with or without a suffix.
+fn is_unit_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 255
+        && !text.starts_with('-')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b))
+}
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

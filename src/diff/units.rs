@@ -1,0 +1,195 @@
+//! Which systemd units and `/etc` entries differ between two systems.
+//!
+//! The caller reads both sides; links into the store are best given as the contents they lead to, because every rebuild
+//! changes where they lead.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What stands under one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A file's text.
+    Text(String),
+    /// A file that is too big or no text, by its hash.
+    Hash(String),
+    /// A symbolic link, by its target.
+    Link(String),
+    Directory,
+}
+
+/// How an entry differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryChange {
+    pub name: String,
+    /// Nothing differs but the hashes of store paths: what it refers to was rebuilt.
+    pub only_store_paths: bool,
+    /// The lines that went (`- …`) and came (`+ …`), where it is a text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
+}
+
+/// The differences between two directories, each list in the order of names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryDiff {
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+    pub changed: Vec<EntryChange>,
+}
+
+impl EntryDiff {
+    /// Compares what runs with the candidate.
+    pub fn new(old: &BTreeMap<String, Entry>, new: &BTreeMap<String, Entry>) -> EntryDiff {
+        let mut diff = EntryDiff::default();
+        let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for name in names {
+            match (old.get(name), new.get(name)) {
+                (Some(_), None) => diff.removed.push(name.clone()),
+                (None, Some(_)) => diff.added.push(name.clone()),
+                (Some(before), Some(after)) if before != after => diff.changed.push(EntryChange {
+                    name: name.clone(),
+                    only_store_paths: same_but_for_hashes(before, after),
+                    lines: changed_lines(before, after),
+                }),
+                _ => {}
+            }
+        }
+        diff
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+
+    /// One line per entry: `~ nginx.service`, `+ …`, `- …`.
+    pub fn lines(&self) -> Vec<String> {
+        let changed = self.changed.iter().map(|change| {
+            let note = if change.only_store_paths {
+                " (store paths only)"
+            } else {
+                ""
+            };
+            format!("~ {}{note}", change.name)
+        });
+        changed
+            .chain(self.added.iter().map(|name| format!("+ {name}")))
+            .chain(self.removed.iter().map(|name| format!("- {name}")))
+            .collect()
+    }
+}
+
+fn same_but_for_hashes(old: &Entry, new: &Entry) -> bool {
+    match (old, new) {
+        (Entry::Text(old), Entry::Text(new)) | (Entry::Link(old), Entry::Link(new)) => {
+            masked(old) == masked(new)
+        }
+        _ => false,
+    }
+}
+
+/// The text with every store path's hash blanked.
+pub fn masked(text: &str) -> String {
+    const STORE: &str = "/nix/store/";
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(STORE) {
+        let (before, after) = rest.split_at(at + STORE.len());
+        masked += before;
+        rest = match after.split_at_checked(32) {
+            Some((hash, tail)) if hash.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase()) => {
+                masked += "…";
+                tail
+            }
+            _ => after,
+        };
+    }
+    masked + rest
+}
+
+/// Lines that only one side has, in the order in which they stand there.
+fn changed_lines(old: &Entry, new: &Entry) -> Vec<String> {
+    let (old, new) = match (old, new) {
+        (Entry::Text(old), Entry::Text(new)) | (Entry::Link(old), Entry::Link(new)) => (old, new),
+        _ => return Vec::new(),
+    };
+    fn only<'a>(side: &'a str, other: &'a str) -> Vec<&'a str> {
+        let mut left: BTreeMap<&'a str, usize> = BTreeMap::new();
+        for line in other.lines() {
+            *left.entry(line).or_default() += 1;
+        }
+        let mut take = |line: &&'a str| match left.get_mut(line) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                false
+            }
+            _ => true,
+        };
+        side.lines().filter(|line| take(line)).collect()
+    }
+    let gone = only(old, new).into_iter().map(|line| format!("- {line}"));
+    let come = only(new, old).into_iter().map(|line| format!("+ {line}"));
+    gone.chain(come).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side(entries: &[(&str, Entry)]) -> BTreeMap<String, Entry> {
+        entries
+            .iter()
+            .map(|(name, entry)| (name.to_string(), entry.clone()))
+            .collect()
+    }
+
+    fn text(text: &str) -> Entry {
+        Entry::Text(text.to_string())
+    }
+
+    #[test]
+    fn units_come_go_and_change() {
+        let store = |digit: &str| format!("/nix/store/{}-nginx/bin/nginx", digit.repeat(32));
+        let unit = |digit: &str, port: &str| text(&format!("[Service]\nExecStart={} {port}\n", store(digit)));
+        let old = side(&[
+            ("gone.service", text("")),
+            ("nginx.service", unit("a", "80")),
+            ("port.service", unit("a", "80")),
+            ("same.service", text("x")),
+            ("mask.service", Entry::Link("/dev/null".into())),
+        ]);
+        let new = side(&[
+            ("come.service", text("")),
+            ("nginx.service", unit("b", "80")),
+            ("port.service", unit("a", "81")),
+            ("same.service", text("x")),
+            ("mask.service", text("x")),
+        ]);
+        let diff = EntryDiff::new(&old, &new);
+        assert_eq!(
+            diff.lines(),
+            [
+                "~ mask.service",
+                "~ nginx.service (store paths only)",
+                "~ port.service",
+                "+ come.service",
+                "- gone.service",
+            ]
+        );
+        let before = format!("- ExecStart={} 80", store("a"));
+        let after = format!("+ ExecStart={} 81", store("a"));
+        assert_eq!(diff.changed[2].lines, [before, after]);
+        assert!(EntryDiff::new(&old, &old).is_empty());
+    }
+
+    #[test]
+    fn hashes_are_masked_wherever_a_store_path_stands() {
+        let hash = "0".repeat(32);
+        assert_eq!(
+            masked(&format!("a=/nix/store/{hash}-x:/nix/store/{hash}-y")),
+            "a=/nix/store/…-x:/nix/store/…-y"
+        );
+        for text in ["", "/nix/store/", "/nix/store/short", "/nix/store/ü", "no path"] {
+            assert_eq!(masked(text), text);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Gate 2: evaluate and build the commit, on the builder and nowhere else.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Place;
+use crate::config::{Evaluate, Settings};
+use crate::failure::{Failure, Reason};
+use crate::git::{Commit, Repo};
+use crate::host::{Address, Session};
+use crate::nix::{self, BuildKind, BuildRequest, FlakeSource, Flakeref, NixVersion, RemoteBuild};
+
+/// What a run builds from.
+pub struct Source<'a> {
+    pub repo: &'a Repo,
+    pub commit: &'a Commit,
+    pub settings: &'a Settings,
+    pub run: &'a str,
+    pub target: &'a str,
+}
+
+/// What was built and by whom.
+#[derive(Debug, Clone)]
+pub struct Built {
+    pub drv: String,
+    pub toplevel: nix::StorePath,
+    pub nix_version: String,
+    pub system: String,
+}
+
+/// Where the builder keeps what a run needs. See [`prepare`].
+#[derive(Debug, Clone)]
+pub struct Desk {
+    /// Its state directory.
+    dir: PathBuf,
+    nix_version: String,
+    system: String,
+}
+
+/// One command that prepares a builder: its state directory, a bare repository to receive the commit, and what its
+/// Nix is. What runs left whose operator died goes after a day: by then none is at work any more.
+const PREPARE: &str = r#"dir=${XDG_STATE_HOME:-$HOME/.local/state}/nixgate
+mkdir -p "$dir/roots/$1" || exit 1
+if [ -n "$2" ] && [ ! -e "$dir/src.git/HEAD" ]; then
+	git init -q --bare "$dir/src.git" || exit 1
+fi
+find "$dir/roots/$1" "/nix/var/nix/gcroots/nixgate/$1" -maxdepth 1 -name 'run-*' -mtime +0 2>/dev/null |
+	while IFS= read -r link; do
+		rm -f "$link"
+		[ ! -d "$dir/src.git" ] || git -C "$dir/src.git" update-ref -d "refs/nixgate/src/${link##*/run-}"
+	done
+printf 'dir=%s\n' "$dir"
+printf 'machine=%s\n' "$(uname -m)"
+printf 'nix=%s\n' "$(nix --version)"
+"#;
+
+/// The attribute of a host's system in a flake.
+pub fn attribute(attr: &str) -> String {
+    format!(
+        "nixosConfigurations.\"{}\".config.system.build.toplevel",
+        attr.replace(['"', '\\', '$'], "")
+    )
+}
+
+/// The commit as a flake of the repository it is in.
+pub fn local_flake(repo: &Repo, commit: &Commit, settings: &Settings) -> Result<Flakeref, Failure> {
+    let path = repo.work_tree().unwrap_or_else(|| repo.git_dir());
+    let submodules = repo.read_file(&commit.id, Path::new(".gitmodules"))?.is_some();
+    Ok(nix::flake_url(
+        FlakeSource::WorkTree(path),
+        &commit.id.to_string(),
+        &settings.flake,
+        submodules,
+    ))
+}
+
+/// Builds; `place` is the builder, with its session where it is another host.
+///
+/// # Errors
+/// Exit 1, with Nix's own last lines: evaluation, build, a missing attribute, a builder that cannot be used.
+pub async fn build(source: &Source<'_>, place: Place<'_>, desk: Desk, link: &str) -> Result<Built, Failure> {
+    let settings = source.settings;
+    let remote = matches!(place, Place::Host(_));
+    let on_operator = settings.builder.evaluate == Evaluate::Operator && remote;
+    let local = local_flake(source.repo, source.commit, settings)?;
+    let out_link = (!on_operator).then(|| desk.dir.join("roots").join(source.target).join(link));
+    let mut request = BuildRequest {
+        flake: local.clone(),
+        attribute: attribute(&settings.attr),
+        out_link,
+        impure: settings.impure,
+        // On this machine nix.conf may say 0, and then nothing is built here.
+        jobs: settings.builder.jobs.unwrap_or(if remote { 4 } else { 0 }),
+        remote: None,
+        deadline: settings.timeouts.build,
+    };
+    let built = match place {
+        Place::Here => nix::build(&Place::Here, &request).await?,
+        Place::Host(session) if on_operator => {
+            request.remote = Some(RemoteBuild {
+                store: session.nix_store_uri(),
+                ssh_options: session.nix_ssh_opts(),
+            });
+            let built = nix::build(&Place::Here, &request).await?;
+            nix::add_root(&place, source.target, link, &built.toplevel, ROOT).await?;
+            built
+        }
+        Place::Host(session) => {
+            request.flake = send(source, session, &desk).await?;
+            match nix::build(&place, &request).await {
+                Err(error) if error.kind == BuildKind::Fetch => {
+                    // The builder cannot fetch an input: it gets them from here, and the derivation stays the same.
+                    let (uri, options) = (session.nix_store_uri(), session.nix_ssh_opts());
+                    nix::archive_inputs(&Place::Here, &local, &uri, &options, settings.timeouts.copy)
+                        .await
+                        .map_err(|archive| error.failure.clone().why(archive.what))?;
+                    nix::build(&place, &request).await?
+                }
+                other => other?,
+            }
+        }
+    };
+    Ok(Built {
+        drv: built.drv.to_string(),
+        toplevel: built.toplevel,
+        nix_version: desk.nix_version,
+        system: desk.system,
+    })
+}
+
+/// How long making a root may take.
+pub const ROOT: Duration = Duration::from_secs(60);
+
+/// Asks a builder what it is, and has it make room for a run of `target`.
+///
+/// # Errors
+/// Exit 1: Nix or git does not run there.
+pub async fn prepare(place: Place<'_>, target: &str, settings: &Settings) -> Result<Desk, Failure> {
+    use crate::nix::Exec as _;
+    let remote = matches!(place, Place::Host(_));
+    let receives = if remote && settings.builder.evaluate == Evaluate::Builder {
+        "1"
+    } else {
+        ""
+    };
+    let argv = ["sh", "-c", PREPARE, "nixgate", target, receives].map(str::to_owned);
+    let output = place.exec(&argv, &[], None, Duration::from_secs(30)).await?;
+    let text = output.out();
+    let one = |key: &str| {
+        text.lines()
+            .find_map(|l| l.strip_prefix(key)?.strip_prefix('='))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let Some(nix_version) = NixVersion::parse(&one("nix")).filter(|_| output.ok()) else {
+        let what = format!("{} cannot build: Nix or git does not run there", place.name());
+        return Err(Failure::failed(Reason::Build, what).tail(&output.err(), 6));
+    };
+    let machine = one("machine");
+    Ok(Desk {
+        dir: PathBuf::from(one("dir")),
+        nix_version: nix_version.to_string(),
+        system: format!("{machine}-linux"),
+    })
+}
+
+/// Sends the commit to the builder by git over the run's own ssh.
+async fn send(source: &Source<'_>, session: &Session, desk: &Desk) -> Result<Flakeref, Failure> {
+    let Address::Ssh(host) = &session.endpoint().host else {
+        return local_flake(source.repo, source.commit, source.settings);
+    };
+    if source.repo.object_format() == crate::git::ObjectFormat::Sha256 {
+        return Err(Failure::refused(
+            "this repository has SHA-256 object ids, which Nix does not take as a flake",
+        )
+        .why("records and hooks work here; a release does not")
+        .next("keep the flake in a SHA-1 repository"));
+    }
+    let repository = desk.dir.join("src.git");
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.clone()
+    };
+    let url = format!("{host}:{}", repository.display());
+    let spec = format!("{}:{}", source.commit.id, source_ref(source.run));
+    let limit = source.settings.timeouts.copy;
+    source
+        .repo
+        .send_commit(&url, &session.ssh_command(), &spec, limit)
+        .await?;
+    let submodules = source
+        .repo
+        .read_file(&source.commit.id, Path::new(".gitmodules"))?
+        .is_some();
+    Ok(nix::flake_url(
+        FlakeSource::Bare {
+            repository: &repository,
+            run: source.run,
+        },
+        &source.commit.id.to_string(),
+        &source.settings.flake,
+        submodules,
+    ))
+}
+
+/// What a toplevel was built for, by its own `system` file (nixpkgs, `nixos/modules/system/activation/top-level.nix`);
+/// `None` where it has none.
+///
+/// # Errors
+/// The builder cannot be asked.
+pub async fn system_of(place: Place<'_>, toplevel: &nix::StorePath) -> Result<Option<String>, Failure> {
+    use crate::nix::Exec as _;
+    let argv = ["cat".to_owned(), format!("{toplevel}/system")];
+    let output = place.exec(&argv, &[], None, Duration::from_secs(20)).await?;
+    let system = output.out().trim().to_owned();
+    Ok((output.ok() && !system.is_empty()).then_some(system))
+}
+
+fn source_ref(run: &str) -> String {
+    format!("refs/nixgate/src/{run}")
+}
+
+/// Drops what a run left on the builder: the commit's ref and the run's own root. Best effort; the next garbage
+/// collection there is all that waits for it.
+pub async fn tidy(place: Place<'_>, target: &str, run: &str, link: &str) {
+    use crate::nix::Exec as _;
+    const TIDY: &str = r#"dir=${XDG_STATE_HOME:-$HOME/.local/state}/nixgate
+rm -f "$dir/roots/$1/$3" "/nix/var/nix/gcroots/nixgate/$1/$3" 2>/dev/null
+[ ! -d "$dir/src.git" ] || git -C "$dir/src.git" update-ref -d "refs/nixgate/src/$2"
+:"#;
+    let argv = ["sh", "-c", TIDY, "nixgate", target, run, link].map(str::to_owned);
+    let _ = place.exec(&argv, &[], None, Duration::from_secs(20)).await;
+}

@@ -1,0 +1,221 @@
+//! Step 8: profile and boot default become the candidate. And the way back, when a gate after the switch fails.
+
+use std::time::Duration;
+
+use super::GateLog;
+use crate::event::Event;
+use crate::failure::{Exit, Failure, Reason};
+use crate::host::state::{Phase, State};
+use crate::host::supervisor::{Committed, Held, SupervisorError, release_leftover};
+use crate::host::{Session, Shell};
+
+/// Commits over the fresh connection and proves it: running = profile = boot default = candidate.
+///
+/// # Errors
+/// The failure, and whether the supervisor has already taken the host back.
+pub async fn commit(
+    log: &mut GateLog<'_>,
+    held: &Held,
+    shell: &mut Shell,
+    running: &str,
+) -> Result<Committed, (Failure, Option<State>)> {
+    let target = &held.target;
+    let committed = match held.commit(shell).await {
+        Ok(committed) => committed,
+        Err(error) => {
+            let state = error.state().cloned();
+            let mut failure = Failure::failed(Reason::Boot, format!("{target}: the commit failed"));
+            match &error {
+                SupervisorError::Refused { why, state } => {
+                    failure.why.push(why.clone());
+                    failure.why.extend(state.reasons.iter().cloned());
+                }
+                other => failure.why.push(other.failure(target).what),
+            }
+            return Err((failure, state));
+        }
+    };
+    let wrong = committed.state.disagreements(running);
+    if !wrong.is_empty() {
+        let mut failure = Failure::failed(Reason::Boot, format!("{target}: committed, and yet not proven"));
+        failure.why = wrong;
+        return Err((failure, Some(committed.state)));
+    }
+    if committed.boot_unverified {
+        let loader = &committed.state.here.boot_loader;
+        log.warn(format!(
+            "the boot default is not verifiable (boot loader: {loader})"
+        ));
+    }
+    if let Some(after) = committed.generation {
+        log.see(&Event::Generation {
+            target: target.clone(),
+            before: committed.generation_before,
+            after,
+        });
+    }
+    Ok(committed)
+}
+
+/// How to go back by hand, for this host.
+pub fn by_hand(target: &str, ssh: &str, previous: &str) -> Vec<String> {
+    let width = format!("git nixgate status {target} --live").len();
+    let step = |command: String, what: &str| format!("{command:width$}  # {what}");
+    vec![
+        step(
+            format!("git nixgate status {target} --live"),
+            "what runs there now",
+        ),
+        step(format!("git nixgate log {target}"), "the releases"),
+        step(
+            format!("git nixgate rollback {target}"),
+            "back to the last known-good closure; --to TAG names another",
+        ),
+        format!("or by hand: {ssh}"),
+        format!("  sudo nix-env -p /nix/var/nix/profiles/system --set {previous}"),
+        format!("  sudo {previous}/bin/switch-to-configuration switch"),
+        "or at the console: log in as root and type the same two lines".to_owned(),
+    ]
+}
+
+/// A way to log in, as a person types it.
+pub fn ssh_line(session: &Session) -> String {
+    use crate::host::Address;
+    let endpoint = session.endpoint();
+    match (
+        &endpoint.host,
+        endpoint.user.as_deref().filter(|user| !user.is_empty()),
+    ) {
+        (Address::Local, _) => "sudo -i".to_owned(),
+        (Address::Ssh(host), Some(user)) => format!("ssh {user}@{host}"),
+        (Address::Ssh(host), None) => format!("ssh {host}"),
+    }
+}
+
+/// Sends a switched host back, or waits until it went back by itself; the failure returned says how the host was left.
+///
+/// `stay`: `auto-rollback = false`; a host that can be reached is then left on the new system.
+pub async fn take_back(
+    log: &GateLog<'_>,
+    session: &mut Session,
+    shell: Option<Shell>,
+    held: &Held,
+    known: Option<State>,
+    stay: bool,
+    mut failure: Failure,
+) -> Failure {
+    let target = held.target.clone();
+    let steps = by_hand(&target, &ssh_line(session), &held.previous);
+    let mut shell = shell;
+    if let Some(state) = known.filter(|state| state.phase.is_final()) {
+        return settled(log, session, shell, held, state, failure, &steps).await;
+    }
+    if stay && let Some(shell) = shell.as_mut() {
+        return match held.leave(shell).await {
+            Ok(_) => {
+                // Best effort: the next run sweeps what is left.
+                let _ = release_leftover(shell, &held.run).await;
+                let note = "auto-rollback is off: the host stays on the new system, unrecorded; profile and boot \
+                            default are the old ones";
+                failure.why.push(note.to_owned());
+                failure.next = steps;
+                failure.exit(Exit::NeedsPerson)
+            }
+            Err(error) => {
+                failure.why.push(error.failure(&target).what);
+                failure.next = steps;
+                failure.exit(Exit::NeedsPerson)
+            }
+        };
+    }
+    if let Some(open) = shell.as_mut() {
+        log.note(format!("{}: going back to {}", failure.what, held.previous));
+        match held.revert(open).await {
+            Ok(reverted) => return settled(log, session, shell, held, reverted.state, failure, &steps).await,
+            Err(error) => {
+                if let Some(state) = error.state().filter(|state| state.phase.is_final()).cloned() {
+                    return settled(log, session, shell, held, state, failure, &steps).await;
+                }
+                drop(shell.take());
+            }
+        }
+    }
+    let lease = held.lease.as_secs();
+    log.note(failure.what.clone());
+    log.note(format!(
+        "{target} goes back by itself within {lease} s of silence and the time a switch takes; waiting for it"
+    ));
+    for step in &steps {
+        log.note(format!("  {step}"));
+    }
+    let patience = held.lease * 2 + held.activate * 2 + Duration::from_secs(60);
+    match held.wait_final(session, patience).await {
+        Ok(state) => settled(log, session, None, held, state, failure, &steps).await,
+        Err(error) => {
+            failure.why.push(error.failure(&target).what);
+            failure
+                .why
+                .push("the outcome on the host is not known".to_owned());
+            failure.next = std::iter::once(format!("git nixgate resume {target}"))
+                .chain(steps)
+                .collect();
+            failure.exit(Exit::NeedsPerson)
+        }
+    }
+}
+
+/// What a final state means for the exit; ends the supervisor, which has nothing more to do.
+async fn settled(
+    log: &GateLog<'_>,
+    session: &mut Session,
+    shell: Option<Shell>,
+    held: &Held,
+    state: State,
+    mut failure: Failure,
+    steps: &[String],
+) -> Failure {
+    let target = &held.target;
+    let last = match shell {
+        Some(mut shell) => held.end(&mut shell).await,
+        None => held.end(session).await,
+    };
+    let state = last.unwrap_or(state);
+    match state.phase {
+        Phase::Reverted => {
+            log.note(format!("{target} is back on {}", held.previous));
+            if failure.reason == Reason::Link {
+                // It answers again: what was to be looked for while it did not is no help now.
+                failure.next = vec![format!(
+                    "see what the candidate changes that cuts {target} off: `risky` under dry-activate, and the diff"
+                )];
+            }
+            for reason in &state.reasons {
+                if !failure.why.contains(reason) {
+                    failure.why.push(reason.clone());
+                }
+            }
+            failure.why.push(format!(
+                "{target} is back on what ran before, and that was checked"
+            ));
+            let show = format!("git nixgate show {}    # what the switch printed", held.run);
+            failure.next.push(show);
+            failure.exit(Exit::Reverted)
+        }
+        Phase::Released => {
+            failure.why.push(format!(
+                "{target} was let go: it runs {}",
+                state.here.running.unwrap_or_default()
+            ));
+            failure.next = steps.to_vec();
+            failure.exit(Exit::NeedsPerson)
+        }
+        _ => {
+            failure.why.push(format!("{target} could not be taken back:"));
+            failure
+                .why
+                .extend(state.reasons.iter().map(|reason| format!("  {reason}")));
+            failure.next = steps.to_vec();
+            failure.exit(Exit::NeedsPerson)
+        }
+    }
+}

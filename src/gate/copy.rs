@@ -1,0 +1,85 @@
+//! Step 4: the closure goes to the target, only what is missing, while the supervisor holds it.
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::Place;
+use crate::config::{CopyPath, Settings};
+use crate::failure::Failure;
+use crate::host::Session;
+use crate::host::supervisor::Held;
+use crate::nix::{self, CopyRequest, StorePath};
+
+/// Copies `toplevel` with its closure from where it was built to the target.
+///
+/// # Errors
+/// Exit 1; what arrived stays there, so that the next try sends only the rest.
+pub async fn copy(
+    settings: &Settings,
+    builder: Place<'_>,
+    target: &Session,
+    toplevel: &StorePath,
+) -> Result<&'static str, Failure> {
+    let request = |from: Option<String>, to: String, ssh_options: String| CopyRequest {
+        from,
+        to: Some(to),
+        paths: vec![toplevel.clone()],
+        ssh_options,
+        no_check_signatures: true,
+        substitute_on_destination: false,
+        deadline: settings.timeouts.copy,
+    };
+    let uri = target.nix_store_uri();
+    match builder {
+        Place::Here if target.is_local() => Ok("already here"),
+        Place::Here => {
+            nix::copy(&Place::Here, &request(None, uri, target.nix_ssh_opts())).await?;
+            Ok("from this machine")
+        }
+        Place::Host(session) if std::ptr::eq(session, target) => Ok("built there"),
+        Place::Host(session) => {
+            // To this machine the builder has no way of its own: its `auto` would be itself.
+            if settings.builder.copy != CopyPath::Relay && !target.is_local() {
+                // The builder's own ssh, with its own keys; nothing of this machine's is lent to it.
+                let options = "-T -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=3 \
+                               -o ServerAliveInterval=5"
+                    .to_owned();
+                match nix::copy(&builder, &request(None, uri.clone(), options)).await {
+                    Ok(()) => return Ok("from the builder"),
+                    // Whether the builder gets through to the target shows when it tries; what arrived stays there.
+                    Err(error) if settings.builder.copy == CopyPath::Auto && error.kind.is_the_way() => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let from = session.nix_store_uri();
+            let to = if target.is_local() { "auto".to_owned() } else { uri };
+            let options = target
+                .nix_ssh_opts_between(session)
+                .map_err(anyhow::Error::from)?;
+            nix::copy(&Place::Here, &request(Some(from), to, options)).await?;
+            Ok("from the builder through this machine")
+        }
+    }
+}
+
+/// Ends what earlier copies whose link was cut may have left on the target: daemons that hold the locks of their paths
+/// for ever. Best effort.
+pub async fn end_orphans(target: &Session) {
+    let _ = nix::end_orphaned_copies(&Place::Host(target), Duration::from_secs(20)).await;
+}
+
+/// Does `work` while the lease of a held target is renewed.
+pub async fn keeping<T>(held: &Held, session: &Session, work: impl Future<Output = T>) -> T {
+    let beat = (held.lease / 3).max(Duration::from_secs(1));
+    let renew = async {
+        loop {
+            tokio::time::sleep(beat).await;
+            // A renewal that fails shows in the next step: the supervisor has let go by then.
+            let _ = held.keep(&mut &*session).await;
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        never = renew => never,
+    }
+}

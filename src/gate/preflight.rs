@@ -1,0 +1,622 @@
+//! Gate 1: is the host fit to be switched? Reads only; everything independent is checked and reported together.
+
+use std::time::Duration;
+
+use super::GateLog;
+use crate::check::{self, Answer, Files};
+use crate::config::{Check, Preflight};
+use crate::event::{CheckLine, Verdict};
+use crate::failure::{Exit, Failure, Reason};
+use crate::host::probe::Icmp;
+use crate::host::state::BootDefault;
+use crate::host::{
+    self, ConnectClass, ConnectError, Endpoint, Facts, HostError, Login, Privilege, Probe, RunDir, Script,
+    Session, SudoError,
+};
+
+/// The numbered checks.
+const OF: usize = 6;
+
+/// What was read, as far as it could be.
+pub struct Found<'a> {
+    pub target: &'a str,
+    pub probe: &'a Probe,
+    pub connect: Result<(), &'a ConnectError>,
+    /// The facts, and why they could not be read as root.
+    pub facts: Option<&'a Facts>,
+    pub sudo: Option<&'a SudoError>,
+    pub login: &'a Login,
+    pub services: &'a [Answer],
+    pub checks: &'a [Answer],
+}
+
+/// How strictly it is judged.
+pub struct Rules<'a> {
+    pub limits: &'a Preflight,
+    /// Services and checks are reported but do not count: a rollback goes to a sick host.
+    pub advisory: bool,
+    pub accept_drift: bool,
+    /// Paths will be copied by the ssh user.
+    pub copies: bool,
+    /// Seconds that the run may take on the host.
+    pub horizon: u64,
+    /// The specialisation that is meant to run; empty: none.
+    pub specialisation: &'a str,
+}
+
+/// What the gate found.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub lines: Vec<CheckLine>,
+    pub warnings: Vec<String>,
+    pub failures: Vec<Failure>,
+}
+
+impl Report {
+    /// One failure for all, or none. Drift keeps its own exit when it is the only trouble. On a busy host the other
+    /// run may be the cause of all the rest: it is busy, whatever else.
+    pub fn failure(mut self, target: &str) -> Option<Failure> {
+        match self.failures.len() {
+            0 => None,
+            1 => self.failures.pop(),
+            count => {
+                let reason = self.failures[0].reason;
+                let mut all =
+                    Failure::failed(reason, format!("{target}: {count} checks of preflight failed"));
+                if self.failures.iter().any(|failure| failure.exit == Exit::Busy) {
+                    all.exit = Exit::Busy;
+                    all.reason = Reason::Busy;
+                }
+                for failure in self.failures {
+                    all.why.push(failure.what);
+                    all.why
+                        .extend(failure.why.into_iter().map(|line| format!("  {line}")));
+                    all.next.extend(failure.next);
+                }
+                Some(all)
+            }
+        }
+    }
+
+    fn line(&mut self, number: usize, name: &str, verdict: Verdict, detail: impl Into<String>) {
+        let of = if number > 0 { OF } else { 0 };
+        self.lines.push(CheckLine {
+            number,
+            of,
+            name: name.to_owned(),
+            verdict,
+            detail: detail.into(),
+        });
+    }
+
+    fn fail(&mut self, number: usize, name: &str, detail: impl Into<String>, failure: Failure) {
+        self.line(number, name, Verdict::Failed, detail);
+        self.failures.push(failure);
+    }
+}
+
+/// Judges what was read.
+pub fn judge(found: &Found<'_>, rules: &Rules<'_>) -> Report {
+    let mut report = Report::default();
+    network(found, &mut report);
+    ssh(found, &mut report);
+    match found.facts {
+        Some(facts) => {
+            system(found.target, facts, &mut report);
+            disks(found.target, facts, rules.limits, &mut report);
+            services(found, rules, &mut report);
+            load(found.target, facts, rules.limits, &mut report);
+            others(found.target, facts, rules, &mut report);
+            trust(found.target, found.login, rules, &mut report);
+        }
+        None => {
+            for (number, name) in [
+                (3, "NixOS system check"),
+                (4, "Disk space"),
+                (5, "Critical services"),
+                (6, "System load"),
+            ] {
+                report.line(number, name, Verdict::Skipped, "no connection");
+            }
+        }
+    }
+    report
+}
+
+fn network(found: &Found<'_>, report: &mut Report) {
+    const NAME: &str = "Network reachability";
+    match found.probe {
+        Probe::Passed { millis, icmp, .. } => {
+            let note = if *icmp == Icmp::Silent {
+                ", no answer to ping"
+            } else {
+                ""
+            };
+            report.line(1, NAME, Verdict::Passed, format!("ssh port in {millis} ms{note}"));
+        }
+        Probe::Skipped { reason } => report.line(1, NAME, Verdict::Skipped, reason.clone()),
+        Probe::Failed { class, text, .. } => {
+            report.line(1, NAME, Verdict::Failed, text.clone());
+            // The connection's own failure says the same with the next step; one of the two is enough.
+            if found.connect.is_ok() {
+                report
+                    .failures
+                    .push(ConnectError::new(*class, vec![text.clone()]).failure(found.target));
+            }
+        }
+    }
+}
+
+fn ssh(found: &Found<'_>, report: &mut Report) {
+    const NAME: &str = "SSH connectivity";
+    match (found.connect, found.sudo) {
+        (Err(error), _) => report.fail(2, NAME, connect_word(error.class), error.failure(found.target)),
+        (Ok(()), Some(sudo)) => {
+            let (what, why, next) = sudo.explain(found.target);
+            let failure = Failure {
+                why,
+                next,
+                ..Failure::failed(Reason::Auth, what.clone())
+            };
+            report.fail(2, NAME, "no root", failure);
+        }
+        (Ok(()), None) => {
+            let user = found.login.user.as_str();
+            let sudo = user != "root" && found.facts.is_some_and(|facts| facts.uid == Some(0));
+            let login = if sudo {
+                format!("{user}, root by sudo")
+            } else {
+                user.to_owned()
+            };
+            report.line(2, NAME, Verdict::Passed, login);
+        }
+    }
+}
+
+/// The class in a word or two, for the check's line.
+pub fn connect_word(class: ConnectClass) -> &'static str {
+    match class {
+        ConnectClass::Refused => "refused",
+        ConnectClass::Timeout => "timeout",
+        ConnectClass::Unresolved => "name not known",
+        ConnectClass::NoRoute => "no route",
+        ConnectClass::Auth => "authentication failed",
+        ConnectClass::HostKeyUnknown => "host key not known",
+        ConnectClass::HostKeyChanged => "host key changed",
+        ConnectClass::NoLogin => "account may not run commands",
+        ConnectClass::Hang => "no shell answers",
+        ConnectClass::Other => "failed",
+    }
+}
+
+fn system(target: &str, facts: &Facts, report: &mut Report) {
+    const NAME: &str = "NixOS system check";
+    if !facts.nixos_marker {
+        let what = format!("{target} is no NixOS host, or a damaged one: there is no /etc/NIXOS");
+        let failure = Failure::failed(Reason::Check, what)
+            .why(format!("os-release says ID={}", facts.os_id))
+            .next("is this the right host? `git nixgate config show` prints where the target leads");
+        report.fail(3, NAME, "no /etc/NIXOS", failure);
+    } else if !facts.missing_tools.is_empty() {
+        let missing = facts.missing_tools.join(", ");
+        let failure = Failure::failed(
+            Reason::Check,
+            format!("{target}: the running system lacks {missing}"),
+        )
+        .why("the supervisor takes its tools from /run/current-system/sw/bin")
+        .next("add them to environment.systemPackages and switch once by hand");
+        report.fail(3, NAME, format!("lacks {missing}"), failure);
+    } else {
+        report.line(3, NAME, Verdict::Passed, "");
+    }
+}
+
+fn disks(target: &str, facts: &Facts, limits: &Preflight, report: &mut Report) {
+    const NAME: &str = "Disk space";
+    let mut bad = Vec::new();
+    for disk in &facts.disks {
+        let own = disk.mount != "/" || disk.path == "/";
+        if !own {
+            continue;
+        }
+        match disk.kib {
+            None => bad.push(format!("{} cannot be read", disk.path)),
+            Some(space) if space.used_percent() >= u64::from(limits.disk_percent) => {
+                bad.push(format!("{} {}% used", disk.path, space.used_percent()));
+            }
+            Some(space) if disk.path == "/boot" && space.free < limits.boot_free / 1024 => {
+                bad.push(format!(
+                    "/boot has {} MiB free, wants {} MiB",
+                    space.free / 1024,
+                    limits.boot_free >> 20
+                ));
+            }
+            Some(_) => {}
+        }
+        if let Some(inodes) = disk.inodes
+            && inodes.used_percent() >= u64::from(limits.disk_percent)
+        {
+            bad.push(format!("{} {}% of inodes used", disk.path, inodes.used_percent()));
+        }
+    }
+    let root = facts.disk("/").and_then(|disk| disk.kib);
+    if root.is_none() && bad.is_empty() {
+        bad.push("/ cannot be read".to_owned());
+    }
+    if bad.is_empty() {
+        let detail = root.map_or_else(String::new, |space| format!("{}% used", space.used_percent()));
+        report.line(4, NAME, Verdict::Passed, detail);
+    } else {
+        let mut failure = Failure::failed(Reason::Disk, format!("{target}: disk space: {}", bad.join(", ")));
+        if bad.iter().any(|text| text.starts_with("/boot")) {
+            failure.next.push(format!(
+                "on {target}: nix-collect-garbage -d && /run/current-system/bin/switch-to-configuration boot removes old \
+                 boot entries; known-good closures stay"
+            ));
+        }
+        if bad.iter().any(|text| !text.starts_with("/boot")) {
+            failure.next.push(format!(
+                "on {target}: nix-collect-garbage frees what no root keeps; known-good closures stay"
+            ));
+        }
+        report.fail(4, NAME, bad.join(", "), failure);
+    }
+}
+
+fn services(found: &Found<'_>, rules: &Rules<'_>, report: &mut Report) {
+    const NAME: &str = "Critical services";
+    let bad: Vec<&Answer> = found
+        .services
+        .iter()
+        .filter(|a| a.verdict == Verdict::Failed)
+        .collect();
+    let skipped: Vec<&Answer> = found
+        .services
+        .iter()
+        .filter(|a| a.verdict == Verdict::Skipped)
+        .collect();
+    let text = |answers: &[&Answer]| {
+        answers
+            .iter()
+            .map(|a| a.detail.clone())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    if !bad.is_empty() && !rules.advisory {
+        let mut failure = Failure::failed(
+            Reason::Unit,
+            format!("{}: not all critical services are active", found.target),
+        );
+        failure.why = bad.iter().map(|a| a.detail.clone()).collect();
+        let first = bad.first().map_or("", |a| a.name.as_str());
+        let failure = failure.next(format!("on {}: systemctl status {first}", found.target));
+        report.fail(5, NAME, text(&bad), failure);
+    } else if !bad.is_empty() {
+        report.line(5, NAME, Verdict::Skipped, format!("{}; not counted", text(&bad)));
+    } else if found.services.is_empty() || skipped.len() == found.services.len() {
+        let why = if skipped.is_empty() {
+            "none configured".to_owned()
+        } else {
+            text(&skipped)
+        };
+        report.line(5, NAME, Verdict::Skipped, why);
+    } else {
+        report.line(5, NAME, Verdict::Passed, text(&skipped));
+    }
+    for answer in found.checks.iter().filter(|a| a.verdict == Verdict::Failed) {
+        // What fails before a release is not what the release broke, and it may be what the release mends.
+        report.warnings.push(format!(
+            "{} fails before the switch: {}",
+            answer.name, answer.detail
+        ));
+    }
+}
+
+fn load(target: &str, facts: &Facts, limits: &Preflight, report: &mut Report) {
+    const NAME: &str = "System load";
+    let hogs: Vec<String> = facts
+        .top_memory
+        .iter()
+        .map(|p| format!("{} MiB  {} (pid {})", p.rss_kib / 1024, p.name, p.pid))
+        .collect();
+    let detail = facts
+        .load1
+        .map_or("load unknown".to_owned(), |load| format!("load: {load:.2}"));
+    match facts.memory_available_kib {
+        Some(free) if free < limits.memory_free / 1024 => {
+            let what = format!(
+                "{target}: {} MiB of memory available, wants {} MiB",
+                free / 1024,
+                limits.memory_free >> 20
+            );
+            let mut failure = Failure::failed(Reason::Memory, what.clone())
+                .next("stop what needs it most, or lower preflight.memory-free");
+            failure.why = hogs;
+            report.fail(6, NAME, format!("{} MiB available", free / 1024), failure);
+            return;
+        }
+        Some(_) => {}
+        None => {
+            let failure = Failure::failed(
+                Reason::Memory,
+                format!("{target}: available memory cannot be read"),
+            );
+            report.fail(6, NAME, "memory unknown", failure);
+            return;
+        }
+    }
+    let per_core = facts
+        .load1
+        .zip(facts.cpus)
+        .map(|(load, cpus)| load / f64::from(cpus.max(1)));
+    if limits.load_per_core > 0.0 {
+        let over = per_core.is_none_or(|load| load > limits.load_per_core);
+        if over {
+            let what = format!("{target}: {detail}, more than {} a core", limits.load_per_core);
+            let mut failure = Failure::failed(Reason::Check, what);
+            failure.why = hogs;
+            let failure = failure.next("wait, or raise preflight.load-per-core");
+            report.fail(
+                6,
+                NAME,
+                format!("{detail}, ceiling {} a core", limits.load_per_core),
+                failure,
+            );
+            return;
+        }
+    }
+    report.line(6, NAME, Verdict::Passed, detail);
+}
+
+/// What has no number: shown only where there is something to say.
+fn others(target: &str, facts: &Facts, rules: &Rules<'_>, report: &mut Report) {
+    if !facts.complete {
+        let failure = Failure::failed(Reason::Check, format!("{target}: its facts came only in part"))
+            .next("try again; if it stays, `ssh` there and look at the shell's start-up files");
+        report.fail(0, "Facts", "incomplete", failure);
+    }
+    if let Some(holder) = &facts.holder {
+        report.fail(
+            0,
+            "Lock",
+            format!("held by {}", holder.who),
+            holder.failure(target),
+        );
+    }
+    if !facts.switching.is_empty() {
+        let units = facts.switching.join(", ");
+        let failure = Failure::new(
+            Exit::Busy,
+            Reason::Busy,
+            format!("{target} is being switched by {units}"),
+        )
+        .next(format!("wait for it: on {target}, systemctl status {units}"));
+        report.fail(0, "Other switches", units, failure);
+    }
+    if let (Some(at), Some(now)) = (facts.upgrade_at, facts.now)
+        && at <= now + rules.horizon
+    {
+        report.warnings.push(format!(
+            "nixos-upgrade.timer fires in {} s, within this run",
+            at.saturating_sub(now)
+        ));
+    }
+    if !facts.units_read {
+        let failure = Failure::failed(Reason::Check, format!("{target}: systemctl does not answer"));
+        report.fail(0, "Units", "not readable", failure);
+    }
+    if let Some((name, _)) = facts
+        .specialisation
+        .as_ref()
+        .filter(|(name, _)| name != rules.specialisation)
+    {
+        let failure = Failure::refused(format!("{target} runs its specialisation {name}"))
+            .why("a switch would leave it for the plain system")
+            .next(format!(
+                "specialisation = \"{name}\" in [target.{target}], to switch within it"
+            ))
+            .next("or switch the host to the plain system by hand first");
+        report.fail(0, "Specialisation", name.clone(), failure);
+    }
+    // In the middle of somebody's switch the boot default has to differ.
+    if let Some(drift) = boot_drift(facts).filter(|_| facts.holder.is_none()) {
+        if rules.accept_drift {
+            report.warnings.push(drift);
+        } else {
+            let failure = Failure::refused(format!("{target}: {drift}"))
+                .why("a reset would boot something else than what runs")
+                .next("switch the host back by hand, or go on with --accept-drift");
+            report.fail(0, "Boot default", "not what runs", failure);
+        }
+    }
+}
+
+/// Whether the Nix daemon takes unsigned paths from the ssh user.
+fn trust(target: &str, login: &Login, rules: &Rules<'_>, report: &mut Report) {
+    if rules.copies && login.nix_trusted == Some(false) {
+        let user = &login.user;
+        let what = format!("{target}: {user} may not copy unsigned paths into the store");
+        let failure = Failure::failed(Reason::Auth, what)
+            .why("the Nix daemon there does not trust this user")
+            .next(format!(
+                "on {target}: nix.settings.trusted-users = [ \"root\" \"{user}\" ]; or user = \"root\""
+            ));
+        report.fail(0, "Nix trust", format!("{user} is not trusted"), failure);
+    }
+}
+
+/// Running system and boot default disagree: in words.
+pub fn boot_drift(facts: &Facts) -> Option<String> {
+    let running = facts.here.running.as_deref()?;
+    let BootDefault::Path(default) = &facts.here.boot_default else {
+        return None;
+    };
+    // A specialisation that runs belongs to the toplevel that boots.
+    let same = running == default
+        || facts
+            .specialisation
+            .as_ref()
+            .is_some_and(|(_, base)| base == default);
+    (!same).then(|| format!("runs {running}, but the boot default is {default}"))
+}
+
+/// A host as preflight read it: the connection that the run goes on with, and what was found.
+pub struct Reading {
+    probe: Probe,
+    session: Result<Session, ConnectError>,
+    facts: Option<Facts>,
+    sudo: Option<SudoError>,
+    login: Login,
+    services: Vec<Answer>,
+    checks: Vec<Answer>,
+}
+
+/// What a fit host gives to the rest of the run.
+pub struct Fit {
+    pub session: Session,
+    pub facts: Facts,
+    /// Checks and services that fail before the switch, by name.
+    pub failing: Vec<String>,
+}
+
+/// Connects and reads everything: the port, the facts and the probes side by side.
+///
+/// # Errors
+/// What the connection says in mid-command.
+pub async fn read(
+    endpoint: &Endpoint,
+    dir: &RunDir,
+    services: &[String],
+    checks: &[Check],
+    files: &Files,
+) -> Result<Reading, Failure> {
+    read_over(reach(endpoint, dir).await, endpoint, services, checks, files).await
+}
+
+/// A connection before anything is read over it, or why there is none.
+pub struct Reached {
+    probe: Probe,
+    session: Result<Session, ConnectError>,
+}
+
+/// Connects, and asks the port beside it.
+pub async fn reach(endpoint: &Endpoint, dir: &RunDir) -> Reached {
+    let (probe, session) = tokio::join!(host::tcp_probe(endpoint), Session::open(endpoint, dir));
+    Reached { probe, session }
+}
+
+/// Reads everything over a connection that is there: the facts and the probes side by side.
+///
+/// # Errors
+/// What the connection says in mid-command.
+pub async fn read_over(
+    Reached { probe, session }: Reached,
+    endpoint: &Endpoint,
+    services: &[String],
+    checks: &[Check],
+    files: &Files,
+) -> Result<Reading, Failure> {
+    let session = match session {
+        Ok(session) => session,
+        Err(error) => return Ok(Reading::without(probe, error)),
+    };
+    let script = host::facts::facts_script(&endpoint.name);
+    let patience: Duration = READ
+        + check::on_target(checks)
+            .map(|(_, check)| check.timeout)
+            .sum::<Duration>();
+    let probes = check::script(services, checks, files, patience);
+    let probes = Script::new(format!("{}{probes}", host::facts::LOGIN));
+    let (facts, answers) = tokio::join!(
+        session.run(&script, Privilege::RootIfPossible, READ),
+        session.run(&probes, Privilege::User, patience),
+    );
+    let facts = match facts {
+        Ok(facts) => facts,
+        Err(HostError::Connect(error)) => return Ok(Reading::without(probe, error)),
+        Err(error) => return Err(error.failure(&endpoint.name)),
+    };
+    let answers = answers.map_err(|error| error.failure(&endpoint.name))?;
+    let mut all = check::answers(&answers.text(), services, checks);
+    let checks = all.split_off(services.len());
+    Ok(Reading {
+        probe,
+        facts: Some(Facts::parse(&facts.text())),
+        sudo: facts.sudo,
+        login: Login::parse(&answers.text()),
+        session: Ok(session),
+        services: all,
+        checks,
+    })
+}
+
+/// How long reading the facts may take.
+const READ: Duration = Duration::from_secs(30);
+
+impl Reading {
+    fn without(probe: Probe, error: ConnectError) -> Self {
+        Reading {
+            probe,
+            session: Err(error),
+            facts: None,
+            sudo: None,
+            login: Login::default(),
+            services: Vec::new(),
+            checks: Vec::new(),
+        }
+    }
+
+    /// The facts, where they could be read.
+    pub fn facts(&self) -> Option<&Facts> {
+        self.facts.as_ref()
+    }
+
+    /// Judges and shows; a fit host is handed on.
+    ///
+    /// # Errors
+    /// All that is wrong, together. The host is untouched.
+    pub async fn judged(
+        self,
+        log: &mut GateLog<'_>,
+        target: &str,
+        rules: &Rules<'_>,
+    ) -> Result<Fit, Failure> {
+        let found = Found {
+            target,
+            probe: &self.probe,
+            connect: self.session.as_ref().map(|_| ()),
+            facts: self.facts.as_ref(),
+            sudo: self.sudo.as_ref(),
+            login: &self.login,
+            services: &self.services,
+            checks: &self.checks,
+        };
+        let report = judge(&found, rules);
+        for line in &report.lines {
+            log.check(line);
+        }
+        for warning in &report.warnings {
+            log.warn(warning.clone());
+        }
+        let failing = self
+            .services
+            .iter()
+            .chain(&self.checks)
+            .filter(|a| a.verdict == Verdict::Failed);
+        let failing = failing.map(|answer| answer.name.clone()).collect();
+        match (report.failure(target), self.session, self.facts) {
+            (None, Ok(session), Some(facts)) => Ok(Fit {
+                session,
+                facts,
+                failing,
+            }),
+            (failure, session, _) => {
+                if let Ok(session) = session {
+                    session.close().await;
+                }
+                let what = format!("{target} could not be read");
+                Err(failure.unwrap_or_else(|| Failure::failed(Reason::Link, what)))
+            }
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! Gate 7: over a fresh connection, is the host well, and does it stay well?
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::GateLog;
+use super::health::{Baseline, Health, Look, Stage, judge};
+use super::preflight::connect_word;
+use crate::check::{self, Answer, Files};
+use crate::config::{Check, Probe, Settings};
+use crate::event::Verdict;
+use crate::failure::{Failure, Reason};
+use crate::host::supervisor::{Held, SupervisorError};
+use crate::host::{self, ConnectError, Endpoint, Facts, HostError, Privilege, Script, Session, Shell};
+
+/// How long a fresh connection may take after settling, in all its tries.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The pause between two looks at something that is on its way.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// What is validated.
+pub struct Subject<'a> {
+    pub settings: &'a Settings,
+    pub target: &'a str,
+    pub endpoint: &'a Endpoint,
+    /// What must run; a specialisation lies inside of the toplevel.
+    pub running: &'a str,
+    pub toplevel: &'a str,
+    pub checks: &'a [Check],
+    pub files: &'a Files,
+    pub baseline: &'a Baseline,
+}
+
+/// What validation ended with: the connection, while it is good, and the verdict.
+pub struct Validated {
+    pub shell: Option<Shell>,
+    pub result: Result<Facts, Failure>,
+}
+
+/// Settles, connects anew, checks, soaks. Renews the lease of a held target all along.
+pub async fn validate(
+    log: &mut GateLog<'_>,
+    session: &mut Session,
+    held: &Held,
+    subject: &Subject<'_>,
+) -> Validated {
+    let timeouts = &subject.settings.timeouts;
+    let deadline = Instant::now() + timeouts.validate;
+    tokio::time::sleep(timeouts.settle).await;
+    // A connection after the lease has ended would meet the host as it was before, and call that an answer.
+    let patience = CONNECT.min(held.lease.saturating_sub(timeouts.settle));
+    let (mut shell, earlier) = match connect(subject.endpoint, patience).await {
+        Ok(open) => open,
+        Err(error) => return cut_off(log, subject, &error),
+    };
+    let result = match (renew(held, &mut shell, subject.target).await, earlier) {
+        (Ok(()), _) => watch(log, session, &mut shell, held, subject, deadline).await,
+        // It lets somebody in again, because it is on its way back.
+        (Err(_), Some(error)) => return cut_off(log, subject, &error),
+        (Err(failure), None) => Err(failure),
+    };
+    let usable = shell.is_usable();
+    Validated {
+        shell: usable.then_some(shell),
+        result,
+    }
+}
+
+/// One look, as `health` takes it: no lease, no soak.
+pub async fn look_once(
+    log: &mut GateLog<'_>,
+    session: &mut Session,
+    subject: &Subject<'_>,
+) -> Result<Health, Failure> {
+    let (mut shell, _) = match connect(subject.endpoint, CONNECT).await {
+        Ok(open) => open,
+        Err(error) => {
+            let health = judge(&Look {
+                fresh: Err(&error),
+                facts: None,
+                ..look(subject, Stage::Committed)
+            });
+            show(log, &health);
+            return Ok(health);
+        }
+    };
+    let reading = read(
+        session,
+        &mut shell,
+        None,
+        subject,
+        subject.settings.timeouts.validate,
+    )
+    .await
+    .map_err(|error| error.failure(subject.target))?;
+    let health = assess(&shell, subject, Stage::Committed, &reading, None);
+    show(log, &health);
+    Ok(health)
+}
+
+/// A fresh connection, and what the last try before it said.
+async fn connect(
+    endpoint: &Endpoint,
+    patience: Duration,
+) -> Result<(Shell, Option<ConnectError>), ConnectError> {
+    let give_up = Instant::now() + patience;
+    let mut earlier = None;
+    loop {
+        match host::fresh(endpoint).await {
+            Ok(shell) => return Ok((shell, earlier)),
+            Err(error) if Instant::now() + PAUSE >= give_up => return Err(error),
+            Err(error) => {
+                earlier = Some(error);
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The switch went well, and then nobody was let in.
+fn cut_off(log: &mut GateLog<'_>, subject: &Subject<'_>, error: &ConnectError) -> Validated {
+    let health = judge(&Look {
+        fresh: Err(error),
+        facts: None,
+        ..look(subject, Stage::Switched)
+    });
+    show(log, &health);
+    let failure = Failure {
+        what: format!(
+            "{} runs the candidate and lets nobody in: {}",
+            subject.target,
+            connect_word(error.class)
+        ),
+        ..error.failure(subject.target)
+    };
+    Validated {
+        shell: None,
+        result: Err(failure),
+    }
+}
+
+async fn watch(
+    log: &mut GateLog<'_>,
+    session: &mut Session,
+    shell: &mut Shell,
+    held: &Held,
+    subject: &Subject<'_>,
+    deadline: Instant,
+) -> Result<Facts, Failure> {
+    let target = subject.target;
+    let patience = subject
+        .checks
+        .iter()
+        .map(|check| check.timeout)
+        .max()
+        .unwrap_or(Duration::ZERO);
+    let patience = (Instant::now() + patience.max(Duration::from_secs(10))).min(deadline);
+    let mut first: Option<BTreeMap<String, u64>> = None;
+    let mut soaked: Option<Instant> = None;
+    let mut shown = false;
+    let mut last: Option<Failure> = None;
+    loop {
+        let limit = match soaked {
+            None => deadline.saturating_duration_since(Instant::now()),
+            Some(_) => subject.settings.timeouts.validate,
+        };
+        if limit.is_zero() {
+            return Err(late_because(subject, last));
+        }
+        let reading = match read(session, shell, Some(held), subject, limit).await {
+            Ok(reading) => reading,
+            Err(HostError::Timeout { .. }) => return Err(late_because(subject, last)),
+            Err(error) => return Err(error.failure(target)),
+        };
+        let health = assess(shell, subject, Stage::Switched, &reading, first.as_ref());
+        first.get_or_insert_with(|| reading.facts.restarts.clone());
+        if !health.is_good() {
+            let now = Instant::now();
+            let wait = soaked.is_none()
+                && !health.definite
+                && now + PAUSE < if health.moving { deadline } else { patience };
+            if wait {
+                last = health.failure(target);
+                renew(held, shell, target).await?;
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            show(log, &health);
+            let over = soaked.is_none() && !health.definite && now + PAUSE >= deadline;
+            let failure = match health.failure(target) {
+                Some(failure) if !over => failure,
+                found => late_because(subject, found),
+            };
+            return Err(with_journal(shell, &reading.facts, subject.baseline, failure).await);
+        }
+        if !shown {
+            show(log, &health);
+            for warning in &health.warnings {
+                log.warn(warning.clone());
+            }
+            shown = true;
+        }
+        let end = *soaked.get_or_insert_with(|| Instant::now() + subject.settings.timeouts.soak);
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(reading.facts);
+        }
+        renew(held, shell, target).await?;
+        tokio::time::sleep(left.min(held.lease / 3).min(Duration::from_secs(5))).await;
+    }
+}
+
+fn late(subject: &Subject<'_>) -> Failure {
+    let seconds = subject.settings.timeouts.validate.as_secs();
+    let what = format!("{}: validation was not done within {seconds} s", subject.target);
+    Failure::failed(Reason::Timeout, what).next("raise timeouts.validate if the checks need longer")
+}
+
+/// The bound is over; what was wrong until then says why.
+fn late_because(subject: &Subject<'_>, found: Option<Failure>) -> Failure {
+    let mut failure = late(subject);
+    if let Some(found) = found {
+        failure.why.push(found.what);
+        failure.why.extend(found.why);
+    }
+    failure
+}
+
+async fn renew(held: &Held, shell: &mut Shell, target: &str) -> Result<(), Failure> {
+    match held.renew(shell).await {
+        Ok(_) => Ok(()),
+        Err(SupervisorError::Host(error)) => Err(error.failure(target)),
+        Err(error) => Err(error.failure(target)),
+    }
+}
+
+/// What one look read.
+struct Reading {
+    facts: Facts,
+    services: Vec<Answer>,
+    checks: Vec<Answer>,
+}
+
+/// Facts and services over the fresh connection; the checks, which may take long, beside it, so that the lease is
+/// renewed meanwhile.
+async fn read(
+    session: &mut Session,
+    shell: &mut Shell,
+    held: Option<&Held>,
+    subject: &Subject<'_>,
+    limit: Duration,
+) -> Result<Reading, HostError> {
+    let began = Instant::now();
+    let services = &subject.settings.preflight.services;
+    let short = limit.min(Duration::from_secs(20));
+    let probes = check::script(services, &[], subject.files, short);
+    let script = host::facts::facts_script_with(subject.target, &probes);
+    let output = shell.run(&script, Privilege::RootIfPossible, short).await?;
+    let facts = Facts::parse(&output.text());
+    let services = check::answers(&output.text(), services, &[]);
+    let checks = if subject.checks.is_empty() {
+        Vec::new()
+    } else {
+        let work = checks(session, subject, limit.saturating_sub(began.elapsed()));
+        match held {
+            None => work.await?,
+            Some(held) => beside(held, shell, work).await?,
+        }
+    };
+    Ok(Reading {
+        facts,
+        services,
+        checks,
+    })
+}
+
+/// Renews the lease while `work` goes on.
+pub async fn beside<T>(
+    held: &Held,
+    shell: &mut Shell,
+    work: impl Future<Output = Result<T, HostError>>,
+) -> Result<T, HostError> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(held.lease / 3) => {
+                if let Err(SupervisorError::Host(error)) = held.renew(shell).await {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// The `[[check]]` entries, each from its place.
+async fn checks(
+    session: &mut Session,
+    subject: &Subject<'_>,
+    limit: Duration,
+) -> Result<Vec<Answer>, HostError> {
+    let began = Instant::now();
+    let mut answers: BTreeMap<usize, Answer> = BTreeMap::new();
+    let theirs: Vec<usize> = check::on_target(subject.checks).map(|(i, _)| i).collect();
+    if !theirs.is_empty() {
+        // A second less than the script itself has, so that what hangs is ended by what started it.
+        let bound = limit.saturating_sub(Duration::from_secs(1));
+        let script = Script::new(check::script(&[], subject.checks, subject.files, bound));
+        let output = match session.run(&script, Privilege::User, limit).await {
+            Err(error) if error.is_link() => {
+                // A switch may have taken the first connection along; that is what the fresh one is for.
+                session.reopen().await.map_err(HostError::Connect)?;
+                session.run(&script, Privilege::User, limit).await?
+            }
+            other => other?,
+        };
+        answers.extend(
+            theirs
+                .into_iter()
+                .zip(check::answers(&output.text(), &[], subject.checks)),
+        );
+    }
+    for (i, check) in check::on_operator(subject.checks) {
+        let left = limit.saturating_sub(began.elapsed());
+        let answer = tokio::time::timeout(left, from_here(check, subject.files, left)).await;
+        let (verdict, detail) = answer.unwrap_or((Verdict::Failed, "no answer in time".to_owned()));
+        answers.insert(
+            i,
+            Answer {
+                name: check.name(),
+                verdict,
+                detail,
+            },
+        );
+    }
+    Ok(answers.into_values().collect())
+}
+
+/// A check from the operator's machine.
+async fn from_here(check: &Check, files: &Files, limit: Duration) -> (Verdict, String) {
+    let timeout = check.timeout.min(limit);
+    match &check.probe {
+        Probe::Http(url) => {
+            let url = url.clone();
+            let answer = tokio::task::spawn_blocking(move || crate::net::http_get(&url, timeout)).await;
+            match answer {
+                Ok(Ok(status)) if status.code < 400 => (Verdict::Passed, status.code.to_string()),
+                Ok(Ok(status)) => (Verdict::Failed, format!("HTTP {}", status.code)),
+                Ok(Err(error)) => (Verdict::Failed, error.text),
+                Err(error) => (Verdict::Failed, error.to_string()),
+            }
+        }
+        Probe::Run(argv) => run_here(argv, files, timeout).await,
+        // Units are always asked of the target.
+        Probe::Unit(_) => (Verdict::Skipped, "asked of the target".to_owned()),
+    }
+}
+
+async fn run_here(argv: &[String], files: &Files, timeout: Duration) -> (Verdict, String) {
+    use crate::nix::{Exec as _, LocalExec};
+    use std::os::unix::fs::PermissionsExt;
+    let mut argv = argv.to_vec();
+    let folder = tempfile::tempdir();
+    if let (Some(content), Ok(folder)) = (argv.first().and_then(|first| files.get(first)), &folder) {
+        let path = folder.path().join("check");
+        let written = std::fs::write(&path, content)
+            .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)));
+        if let Err(error) = written {
+            return (Verdict::Failed, error.to_string());
+        }
+        argv[0] = path.to_string_lossy().into_owned();
+    }
+    match LocalExec.exec(&argv, &[], None, timeout).await {
+        Ok(output) => {
+            let text = format!("{}{}", output.out(), output.err());
+            let last = crate::failure::last_lines(&text, 1).pop().unwrap_or_default();
+            match output.status {
+                0 => (Verdict::Passed, last),
+                status if last.is_empty() => (Verdict::Failed, format!("exit {status}")),
+                status => (Verdict::Failed, format!("exit {status}: {last}")),
+            }
+        }
+        Err(failure) if failure.reason == Reason::Timeout => {
+            (Verdict::Failed, format!("no answer in {} s", timeout.as_secs()))
+        }
+        Err(failure) => (Verdict::Failed, failure.what),
+    }
+}
+
+fn look<'a>(subject: &'a Subject<'_>, stage: Stage) -> Look<'a> {
+    Look {
+        target: subject.target,
+        running: subject.running,
+        toplevel: subject.toplevel,
+        stage,
+        fresh: Ok(""),
+        facts: None,
+        services: &[],
+        checks: &[],
+        baseline: subject.baseline,
+        first: None,
+    }
+}
+
+fn assess(
+    shell: &Shell,
+    subject: &Subject<'_>,
+    stage: Stage,
+    reading: &Reading,
+    first: Option<&BTreeMap<String, u64>>,
+) -> Health {
+    let how = if shell.is_fresh_connection() {
+        ""
+    } else {
+        "local: no connection to prove"
+    };
+    judge(&Look {
+        fresh: Ok(how),
+        facts: Some(&reading.facts),
+        services: &reading.services,
+        checks: &reading.checks,
+        first,
+        ..look(subject, stage)
+    })
+}
+
+fn show(log: &mut GateLog<'_>, health: &Health) {
+    for line in &health.lines {
+        log.check(line);
+    }
+}
+
+/// The last lines of the journal of units that failed since the switch.
+async fn with_journal(
+    shell: &mut Shell,
+    facts: &Facts,
+    baseline: &Baseline,
+    mut failure: Failure,
+) -> Failure {
+    let units: Vec<String> = facts
+        .failed_units
+        .iter()
+        .filter(|unit| !baseline.failed.contains(unit))
+        .take(3)
+        .cloned()
+        .collect();
+    if units.is_empty() {
+        return failure;
+    }
+    let script = Script::new(
+        r#"for u do
+	printf '%s:\n' "$u"
+	journalctl --no-pager --quiet --output=cat --lines=8 --unit="$u" 2>/dev/null
+done"#,
+    )
+    .args(units);
+    if let Ok(output) = shell
+        .run(&script, Privilege::RootIfPossible, Duration::from_secs(10))
+        .await
+    {
+        failure.why.extend(output.text().lines().map(str::to_owned));
+    }
+    failure
+}

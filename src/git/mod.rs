@@ -1,0 +1,28 @@
+//! The repository. Reading goes through gix; push, fetch, ref transactions, signing and configuration go through the
+//! `git` program, which only this module starts. Replace refs and grafts are ignored everywhere, and a repository that
+//! somebody else owns is not opened.
+
+mod config;
+mod history;
+mod hooks;
+mod journal;
+mod ledger;
+pub mod program;
+mod publish;
+mod refs;
+mod remote;
+mod repo;
+mod sign;
+mod view;
+
+pub use config::Config;
+pub use history::{Commit, CommitNote, WorkTree};
+pub use hooks::HookDir;
+pub use journal::JournalName;
+pub use ledger::{Relation, Which};
+pub use publish::{PushError, RecordSet};
+pub use refs::{LocalCommit, Pending};
+pub use remote::{Fetched, RemoteRefs};
+pub use repo::{ObjectFormat, Repo};
+pub use sign::{Format, Identity, Signing};
+pub use view::{PushSide, RepoView};

@@ -1,0 +1,340 @@
+//! The `git` program, and the programs that sign for it. Every call has a deadline, no prompt, one language, and no way
+//! for the user's configuration to change what is asked for; what it printed last stays in the error.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::failure::{Failure, Reason, last_lines};
+
+/// How long a call that stays on this machine may take.
+pub const LOCAL: Duration = Duration::from_secs(60);
+/// How long a call that talks to a remote may take.
+pub const NETWORK: Duration = Duration::from_secs(120);
+/// How many of a program's last lines are kept.
+pub const TAIL: usize = 8;
+
+/// Configuration that would change what a call means, set to what it has to be. No hook but `pre-push` matters to what
+/// is run here; a file-system monitor is a program that a repository's configuration could name.
+const CONFIG: [&str; 17] = [
+    "core.fsmonitor=false",
+    "core.fsync=committed,reference",
+    "core.fsyncMethod=fsync",
+    "core.quotePath=false",
+    "color.ui=false",
+    "fetch.writeCommitGraph=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "log.showSignature=false",
+    "push.followTags=false",
+    "push.gpgSign=false",
+    "push.negotiate=false",
+    "push.recurseSubmodules=no",
+    "submodule.recurse=false",
+    "tag.gpgSign=false",
+    "advice.pushUpdateRejected=false",
+    "i18n.logOutputEncoding=UTF-8",
+];
+
+/// What a finished program left.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// `None` if a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    pub fn ok(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    pub fn error_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// The last lines of what it complained about, hints left out.
+    pub fn lines(&self) -> Vec<String> {
+        let text = self.error_text();
+        let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("hint:")).collect();
+        last_lines(&kept.join("\n"), TAIL)
+            .iter()
+            .map(|line| crate::record::text::shown(line))
+            .collect()
+    }
+}
+
+/// Why a program gave no output.
+#[derive(Debug, Clone)]
+pub enum Broken {
+    /// It could not be started.
+    Start(String),
+    /// It was ended at its deadline.
+    Late(Duration),
+}
+
+impl Broken {
+    pub fn failure(&self, what: &str) -> Failure {
+        match self {
+            Broken::Start(why) => {
+                Failure::failed(Reason::Internal, format!("{what}: git could not be started"))
+                    .why(why.clone())
+                    .next("install git, or put it on PATH")
+            }
+            Broken::Late(after) => Failure::failed(
+                Reason::Timeout,
+                format!("{what}: no end after {} s", after.as_secs()),
+            ),
+        }
+    }
+}
+
+/// How git is called for one repository.
+#[derive(Debug, Clone)]
+pub struct Program {
+    git_dir: Option<PathBuf>,
+    work_tree: Option<PathBuf>,
+    cwd: PathBuf,
+}
+
+impl Program {
+    /// For a repository: no discovery by the program itself, so that it sees the same one.
+    pub fn new(git_dir: PathBuf, work_tree: Option<PathBuf>) -> Self {
+        let cwd = work_tree.clone().unwrap_or_else(|| git_dir.clone());
+        Program {
+            git_dir: Some(git_dir),
+            work_tree,
+            cwd,
+        }
+    }
+
+    /// For a directory that may be no repository.
+    pub fn outside(cwd: PathBuf) -> Self {
+        Program {
+            git_dir: None,
+            work_tree: None,
+            cwd,
+        }
+    }
+
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        let mut set: Vec<(OsString, OsString)> = vec![
+            ("GIT_NO_REPLACE_OBJECTS".into(), "1".into()),
+            ("GIT_GRAFT_FILE".into(), "/dev/null".into()),
+            ("GIT_OPTIONAL_LOCKS".into(), "0".into()),
+            ("GIT_TERMINAL_PROMPT".into(), "0".into()),
+            ("GIT_ADVICE".into(), "0".into()),
+            ("GIT_PAGER".into(), "cat".into()),
+            ("LC_ALL".into(), "C".into()),
+            ("LANGUAGE".into(), "C".into()),
+        ];
+        if let Some(dir) = &self.git_dir {
+            set.push(("GIT_DIR".into(), dir.into()));
+        }
+        if let Some(dir) = &self.work_tree {
+            set.push(("GIT_WORK_TREE".into(), dir.into()));
+        }
+        set
+    }
+
+    fn command(&self, args: &[OsString]) -> Command {
+        let mut command = Command::new("git");
+        command
+            .current_dir(&self.cwd)
+            .env_remove("GIT_INDEX_FILE")
+            .env_remove("GIT_TRACE")
+            .envs(self.environment());
+        // What is asked for as configuration is the user's own.
+        if args.first().is_none_or(|verb| verb != "config") {
+            for pair in CONFIG {
+                command.args(["-c", pair]);
+            }
+        }
+        command.args(args);
+        command
+    }
+
+    /// Runs git to its end.
+    pub fn run<S: AsRef<OsStr>>(&self, args: &[S], stdin: &[u8]) -> Result<Output, Broken> {
+        let args: Vec<OsString> = args.iter().map(|a| a.as_ref().to_owned()).collect();
+        run(self.command(&args), stdin, LOCAL)
+    }
+
+    /// Runs git and takes anything but success as a failure, named by `what`.
+    pub fn need<S: AsRef<OsStr>>(&self, what: &str, args: &[S], stdin: &[u8]) -> Result<Output, Failure> {
+        let output = self.run(args, stdin).map_err(|broken| broken.failure(what))?;
+        if output.ok() {
+            Ok(output)
+        } else {
+            Err(failed(what, &output))
+        }
+    }
+
+    /// Runs git where it talks to a remote. `ssh` is the command to use for ssh; without it the user's own, or ssh that
+    /// never asks.
+    pub async fn talk<S: AsRef<OsStr>>(
+        &self,
+        args: &[S],
+        ssh: Option<&str>,
+        limit: Duration,
+    ) -> Result<Output, Broken> {
+        let args: Vec<OsString> = args.iter().map(|a| a.as_ref().to_owned()).collect();
+        let mut command = self.command(&args);
+        if let Some(ssh) = ssh {
+            command.env("GIT_SSH_COMMAND", ssh).env_remove("GIT_SSH");
+        } else if std::env::var_os("GIT_SSH_COMMAND").is_none() && std::env::var_os("GIT_SSH").is_none() {
+            // core.sshCommand loses against this variable, so it is looked at first.
+            let own = self.run(&["config", "--get", "core.sshCommand"], b"")?;
+            if !own.ok() {
+                let quiet = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3";
+                command.env("GIT_SSH_COMMAND", quiet);
+            }
+        }
+        talk(command, limit).await
+    }
+}
+
+/// The failure of a program that ended with an error.
+pub fn failed(what: &str, output: &Output) -> Failure {
+    let mut failure = Failure::failed(Reason::Internal, what.to_owned());
+    failure.why = output.lines();
+    if failure.why.is_empty() {
+        failure.why.push(match output.code {
+            Some(code) => format!("git ended with {code} and said nothing"),
+            None => "git was killed".to_owned(),
+        });
+    }
+    failure
+}
+
+/// Runs any program to its end or to its deadline.
+pub fn run(mut command: Command, stdin: &[u8], limit: Duration) -> Result<Output, Broken> {
+    let start = |e: std::io::Error| Broken::Start(e.to_string());
+    command.stdin(if stdin.is_empty() {
+        Stdio::null()
+    } else {
+        Stdio::piped()
+    });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(start)?;
+    let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let until = Instant::now() + limit;
+    // Readers are threads of their own and not scoped: a grandchild that keeps the pipe open must not hold us.
+    let read = |pipe: Option<Box<dyn Read + Send>>| {
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            if let Some(mut pipe) = pipe {
+                let _ = pipe.read_to_end(&mut bytes);
+            }
+            let _ = send.send(bytes);
+        });
+        receive
+    };
+    let out = read(out.map(|p| Box::new(p) as Box<dyn Read + Send>));
+    let err = read(err.map(|p| Box::new(p) as Box<dyn Read + Send>));
+    if let Some(mut input) = input {
+        let bytes = stdin.to_vec();
+        std::thread::spawn(move || {
+            let _ = input.write_all(&bytes);
+        });
+    }
+    let mut stdout = None;
+    let mut stderr = None;
+    let mut left: Option<(Option<i32>, Instant)> = None;
+    loop {
+        // Output usually ends with the program, so waiting for it needs no polling in the common case.
+        let pause = Duration::from_millis(if stdout.is_some() && stderr.is_some() {
+            1
+        } else {
+            20
+        });
+        if stdout.is_none() {
+            stdout = out.recv_timeout(pause).ok();
+        } else if stderr.is_none() {
+            stderr = err.recv_timeout(pause).ok();
+        } else if left.is_none() {
+            std::thread::sleep(pause);
+        }
+        if left.is_none() {
+            left = child
+                .try_wait()
+                .map_err(start)?
+                .map(|status| (status.code(), Instant::now() + GRACE));
+        }
+        match left {
+            Some((code, end)) if (stdout.is_some() && stderr.is_some()) || Instant::now() >= end => {
+                let (stdout, stderr) = (stdout.unwrap_or_default(), stderr.unwrap_or_default());
+                return Ok(Output { code, stdout, stderr });
+            }
+            None if Instant::now() >= until => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Broken::Late(limit));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How long a program's output is waited for after its end: what it left in the background (a credential cache, an ssh
+/// master) may hold the pipe for ever.
+const GRACE: Duration = Duration::from_secs(1);
+
+async fn talk(command: Command, limit: Duration) -> Result<Output, Broken> {
+    use tokio::io::{AsyncRead, AsyncReadExt};
+    async fn read(pipe: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
+        if let Some(mut pipe) = pipe {
+            let _ = pipe.read_to_end(into).await;
+        }
+    }
+    let start = |e: std::io::Error| Broken::Start(e.to_string());
+    let mut command = tokio::process::Command::from(command);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().map_err(start)?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let work = async {
+        let mut reading = std::pin::pin!(async {
+            tokio::join!(read(out, &mut stdout), read(err, &mut stderr));
+        });
+        // Both pipes are read while the program runs, or it would stop at a full one.
+        let mut all = false;
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status.map_err(start)?,
+                () = &mut reading, if !all => all = true,
+            }
+        };
+        if !all {
+            let _ = tokio::time::timeout(GRACE, reading).await;
+        }
+        Ok(status.code())
+    };
+    match tokio::time::timeout(limit, work).await {
+        Ok(code) => Ok(Output {
+            code: code?,
+            stdout,
+            stderr,
+        }),
+        Err(_) => Err(Broken::Late(limit)),
+    }
+}
+
+/// A path that git can be told: absolute, and without the `..` that a linked work tree's paths have.
+pub fn absolute(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path)
+        .or_else(|_| std::path::absolute(path))
+        .unwrap_or_else(|_| path.to_owned())
+}

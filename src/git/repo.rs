@@ -1,0 +1,235 @@
+//! Opening a repository, and reading single refs and objects.
+
+use std::path::{Path, PathBuf};
+
+use gix::bstr::ByteSlice;
+
+use super::program::{Program, absolute};
+use crate::failure::{Failure, Reason};
+use crate::record::Oid;
+
+/// How the repository names its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectFormat {
+    Sha1,
+    Sha256,
+}
+
+/// A repository, opened. Cheap to clone, and may cross threads.
+#[derive(Clone)]
+pub struct Repo {
+    inner: gix::ThreadSafeRepository,
+    git_dir: PathBuf,
+    common_dir: PathBuf,
+    work_tree: Option<PathBuf>,
+    pub(super) program: Program,
+    /// Where the objects of a push wait until the hooks have spoken.
+    quarantine: Option<PathBuf>,
+    /// How long one conversation with a remote may take.
+    pub(super) network: std::time::Duration,
+}
+
+impl std::fmt::Debug for Repo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repo")
+            .field("git_dir", &self.git_dir)
+            .field("work_tree", &self.work_tree)
+            .finish()
+    }
+}
+
+/// An unforeseen error of gix, with its causes.
+pub(super) fn broken(what: &str, error: impl std::error::Error) -> Failure {
+    let mut failure = Failure::failed(Reason::Internal, what.to_owned()).why(error.to_string());
+    let mut source = error.source();
+    while let Some(cause) = source {
+        failure.why.push(cause.to_string());
+        source = cause.source();
+    }
+    failure.why.dedup();
+    failure
+}
+
+impl Repo {
+    /// The repository around `dir`, or the one that `GIT_DIR` names.
+    pub fn open(dir: &Path) -> Result<Repo, Failure> {
+        let options = || {
+            gix::open::Options::default()
+                .config_overrides(["core.useReplaceRefs=false", "core.logAllRefUpdates=false"])
+                .bail_if_untrusted(true)
+        };
+        let map = gix::sec::trust::Mapping {
+            full: options(),
+            reduced: options(),
+        };
+        let opened =
+            gix::ThreadSafeRepository::discover_with_environment_overrides_opts(dir, Default::default(), map);
+        let inner = opened.map_err(|error| not_a_repository(dir, &error))?;
+        let local = inner.to_thread_local();
+        if let Some(storage) = local.config_snapshot().string("extensions.refStorage")
+            && storage.as_bstr() != "files"
+        {
+            return Err(Failure::new(
+                crate::failure::Exit::Usage,
+                Reason::Config,
+                "the repository keeps its refs as reftable",
+            )
+            .why("reftable cannot be read here yet")
+            .next("git refs migrate --ref-format=files"));
+        }
+        let git_dir = absolute(local.git_dir());
+        let work_tree = local.workdir().map(absolute);
+        let quarantine = std::env::var_os("GIT_QUARANTINE_PATH").map(PathBuf::from);
+        Ok(Repo {
+            program: Program::new(git_dir.clone(), work_tree.clone()),
+            common_dir: absolute(local.common_dir()),
+            git_dir,
+            work_tree,
+            inner,
+            quarantine,
+            network: super::program::NETWORK,
+        })
+    }
+
+    /// The same repository, with another deadline for each conversation with a remote.
+    pub fn with_network_limit(mut self, limit: std::time::Duration) -> Repo {
+        self.network = limit;
+        self
+    }
+
+    /// The top of the work tree; `None` in a bare repository.
+    pub fn work_tree(&self) -> Option<&Path> {
+        self.work_tree.as_deref()
+    }
+
+    /// `.git`, or the directory of a linked work tree in it.
+    pub fn git_dir(&self) -> &Path {
+        &self.git_dir
+    }
+
+    /// `.git` of the main work tree.
+    pub fn common_dir(&self) -> &Path {
+        &self.common_dir
+    }
+
+    pub fn is_bare(&self) -> bool {
+        self.work_tree.is_none()
+    }
+
+    /// Whether history was cut when the repository was cloned.
+    pub fn is_shallow(&self) -> bool {
+        std::fs::metadata(self.common_dir.join("shallow")).is_ok_and(|m| m.len() > 0)
+    }
+
+    pub fn object_format(&self) -> ObjectFormat {
+        match self.kind() {
+            gix::hash::Kind::Sha256 => ObjectFormat::Sha256,
+            _ => ObjectFormat::Sha1,
+        }
+    }
+
+    pub(super) fn kind(&self) -> gix::hash::Kind {
+        self.gix().object_hash()
+    }
+
+    pub(super) fn gix(&self) -> gix::Repository {
+        self.inner.to_thread_local()
+    }
+
+    /// What a full ref name points at, not peeled.
+    pub fn reference(&self, name: &str) -> Result<Option<Oid>, Failure> {
+        let repo = self.gix();
+        let found = repo
+            .try_find_reference(name)
+            .map_err(|e| broken(&format!("{name} cannot be read"), e))?;
+        // `try_find_reference` also finds `refs/heads/<name>` for short names: only the whole name counts.
+        Ok(found
+            .filter(|r| r.name().as_bstr() == name)
+            .and_then(|r| r.try_id().map(|id| id.detach())))
+    }
+
+    /// Every ref under a prefix that ends with `/`, sorted by name, not peeled.
+    pub fn references(&self, prefix: &str) -> Result<Vec<(String, Oid)>, Failure> {
+        let what = || format!("the refs under {prefix} cannot be listed");
+        let repo = self.gix();
+        let platform = repo.references().map_err(|e| broken(&what(), e))?;
+        let mut found = Vec::new();
+        for reference in platform.prefixed(prefix).map_err(|e| broken(&what(), e))? {
+            let reference =
+                reference.map_err(|e| Failure::failed(Reason::Internal, what()).why(e.to_string()))?;
+            if let Some(id) = reference.try_id() {
+                found.push((
+                    reference.name().as_bstr().to_str_lossy().into_owned(),
+                    id.detach(),
+                ));
+            }
+        }
+        Ok(found)
+    }
+
+    /// An object's kind and raw content; `None` if it is not here.
+    pub(super) fn object(&self, oid: &Oid) -> Result<Option<(gix::objs::Kind, Vec<u8>)>, Failure> {
+        if oid.kind() != self.kind() {
+            return Ok(None);
+        }
+        let what = || format!("object {oid} cannot be read");
+        let repo = self.gix();
+        if let Some(object) = repo.try_find_object(*oid).map_err(|e| broken(&what(), e))? {
+            let object = object.detach();
+            return Ok(Some((object.kind, object.data)));
+        }
+        let Some(quarantine) = &self.quarantine else {
+            return Ok(None);
+        };
+        let store = gix::odb::at(quarantine, self.kind()).map_err(|e| broken(&what(), e))?;
+        let mut buffer = Vec::new();
+        let found = gix::objs::Find::try_find(&store, oid, &mut buffer)
+            .map_err(|e| Failure::failed(Reason::Internal, what()).why(e.to_string()))?;
+        let kind = found.map(|data| data.kind);
+        Ok(kind.map(|kind| (kind, buffer)))
+    }
+
+    /// The raw content of a tag object; `None` if the object is not here or no tag.
+    pub fn tag(&self, oid: &Oid) -> Result<Option<Vec<u8>>, Failure> {
+        Ok(self
+            .object(oid)?
+            .filter(|(kind, _)| *kind == gix::objs::Kind::Tag)
+            .map(|(_, data)| data))
+    }
+}
+
+fn not_a_repository(dir: &Path, error: &dyn std::error::Error) -> Failure {
+    let mut causes = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        causes.push(cause.to_string());
+        source = cause.source();
+    }
+    causes.dedup();
+    let text = causes.join("\n");
+    let failure = if text.contains("not owned") || text.contains("unsafe") || text.contains("untrusted") {
+        Failure::usage(format!(
+            "the repository at {} belongs to another user",
+            dir.display()
+        ))
+        .next(format!(
+            "git config --global --add safe.directory {}",
+            dir.display()
+        ))
+    } else {
+        Failure::usage(format!(
+            "{} is in no git repository that can be opened",
+            match dir.to_str() {
+                Some(".") => "this folder".into(),
+                _ => dir.to_string_lossy(),
+            }
+        ))
+        .next("cd into the repository that holds .nixgate.toml, or git init")
+    };
+    // The innermost cause is often a bare word of the program's own.
+    causes.retain(|cause| cause.contains(' '));
+    Failure {
+        why: causes,
+        ..failure
+    }
+}

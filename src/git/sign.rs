@@ -1,0 +1,235 @@
+//! Who makes a record, and the signature on it: made by the same programs, called the same way, as git signs a tag.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::config::Config;
+use super::program::{self, LOCAL, Output};
+use super::repo::Repo;
+use crate::failure::{Failure, Reason};
+use crate::record::{Record, Signature};
+
+/// Git's committer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub name: String,
+    pub mail: String,
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} <{}>", self.name, self.mail)
+    }
+}
+
+/// `gpg.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    OpenPgp,
+    X509,
+    Ssh,
+}
+
+/// How tags are signed here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signing {
+    Off,
+    On {
+        format: Format,
+        program: String,
+        key: String,
+    },
+}
+
+impl Repo {
+    /// The committer; a failure that says what to configure if there is none.
+    pub fn committer(&self) -> Result<Identity, Failure> {
+        let what = "git knows no committer: who makes the record is part of it";
+        let next = |f: Failure| {
+            f.next("git config --global user.name NAME")
+                .next("git config --global user.email MAIL")
+        };
+        let output = self
+            .program
+            .need(what, &["var", "GIT_COMMITTER_IDENT"], b"")
+            .map_err(next)?;
+        let text = output.text();
+        let parsed = text
+            .trim_end()
+            .rsplit_once("> ")
+            .and_then(|(who, _)| who.split_once(" <"));
+        let (name, mail) = parsed.ok_or_else(|| next(Failure::failed(Reason::Config, what)))?;
+        Ok(Identity {
+            name: name.to_owned(),
+            mail: mail.to_owned(),
+        })
+    }
+
+    /// Whether, and with what, the user's configuration signs tags.
+    pub fn signing(&self) -> Result<Signing, Failure> {
+        let config = self.config()?;
+        let on = config.bool("tag.gpgSign").unwrap_or(false)
+            || config.bool("tag.forceSignAnnotated").unwrap_or(false);
+        if !on {
+            return Ok(Signing::Off);
+        }
+        let (format, program) = match config.get("gpg.format").unwrap_or("openpgp") {
+            "openpgp" => (
+                Format::OpenPgp,
+                config
+                    .get("gpg.openpgp.program")
+                    .or_else(|| config.get("gpg.program"))
+                    .unwrap_or("gpg"),
+            ),
+            "x509" => (Format::X509, config.get("gpg.x509.program").unwrap_or("gpgsm")),
+            "ssh" => (Format::Ssh, config.get("gpg.ssh.program").unwrap_or("ssh-keygen")),
+            other => {
+                return Err(Failure::config(format!("gpg.format is {other:?}"))
+                    .why("git knows openpgp, x509 and ssh")
+                    .next("git config gpg.format ssh"));
+            }
+        };
+        let key = match config.get("user.signingKey").filter(|key| !key.is_empty()) {
+            Some(key) => key.to_owned(),
+            None if format == Format::Ssh => self.default_ssh_key(&config)?,
+            None => self.committer()?.to_string(),
+        };
+        Ok(Signing::On {
+            format,
+            program: home(program),
+            key,
+        })
+    }
+
+    /// `gpg.ssh.defaultKeyCommand` prints keys; git takes the first.
+    fn default_ssh_key(&self, config: &Config) -> Result<String, Failure> {
+        let missing = || {
+            Failure::config("tags are to be signed by ssh, and user.signingKey is not set")
+                .next("git config --global user.signingKey ~/.ssh/id_ed25519.pub")
+        };
+        let command = config.get("gpg.ssh.defaultKeyCommand").ok_or_else(missing)?;
+        let words = shlex::split(command)
+            .filter(|words| !words.is_empty())
+            .ok_or_else(missing)?;
+        let mut command = Command::new(home(&words[0]));
+        command.args(&words[1..]);
+        let output = program::run(command, b"", LOCAL).map_err(|b| b.failure("gpg.ssh.defaultKeyCommand"))?;
+        let text = output.text();
+        let key = text
+            .lines()
+            .find(|line| line.starts_with("ssh-") || line.starts_with("key::"));
+        key.map(ToOwned::to_owned).ok_or_else(missing)
+    }
+
+    /// The whole tag object: the payload, with its signature behind it if the user's configuration signs tags.
+    pub fn sign(&self, payload: &[u8]) -> Result<Vec<u8>, Failure> {
+        let Signing::On { format, program, key } = self.signing()? else {
+            return Ok(payload.to_vec());
+        };
+        let armor = match format {
+            Format::Ssh => sign_ssh(&program, &key, payload)?,
+            Format::OpenPgp | Format::X509 => sign_gpg(&program, &key, payload)?,
+        };
+        let mut whole = payload.to_vec();
+        // gpgsm and gpg on Windows end lines with CR LF; git drops the CR too.
+        whole.extend(armor.into_iter().filter(|b| *b != b'\r'));
+        Ok(whole)
+    }
+
+    /// Makes and drops a signature, so that a key which cannot sign is found before anything is switched.
+    pub fn try_sign(&self) -> Result<Signing, Failure> {
+        self.sign(b"git-nixgate tries the signing key\n")?;
+        self.signing()
+    }
+
+    /// Who signed the record, in git's words; `None` if nobody did. A signature that git does not find good is refused
+    /// (exit 3). `signers` is an allowed-signers file that takes the place of the configured one.
+    pub fn signer(
+        &self,
+        record: &Record,
+        signers: Option<&std::path::Path>,
+    ) -> Result<Option<String>, Failure> {
+        if record.signature == Signature::None {
+            return Ok(None);
+        }
+        let mut args: Vec<std::ffi::OsString> = Vec::new();
+        if let Some(signers) = signers {
+            let mut pair = std::ffi::OsString::from("gpg.ssh.allowedSignersFile=");
+            pair.push(signers);
+            args.extend(["-c".into(), pair]);
+        }
+        args.extend(["verify-tag".into(), record.oid.to_string().into()]);
+        let what = format!("the signature of {} is not good", record.name);
+        let output = self.program.run(&args, b"").map_err(|b| b.failure(&what))?;
+        if !output.ok() {
+            return Err(Failure {
+                why: output.lines(),
+                ..Failure::refused(what)
+            });
+        }
+        let text = output.error_text();
+        let good = text
+            .lines()
+            .find(|line| line.contains("Good "))
+            .or(text.lines().last())
+            .unwrap_or_default();
+        Ok(Some(crate::record::text::shown(good.trim())))
+    }
+}
+
+fn refused(program: &str, key: &str, output: &Output) -> Failure {
+    let mut failure = Failure::failed(Reason::Record, format!("{program} made no signature with {key}"));
+    failure.why = output.lines();
+    failure.next("git config user.signingKey, gpg.format; git config tag.gpgSign false to do without")
+}
+
+fn sign_ssh(program: &str, key: &str, payload: &[u8]) -> Result<Vec<u8>, Failure> {
+    let dir = tempfile::Builder::new().prefix("nixgate-sign").tempdir()?;
+    let buffer = dir.path().join("payload");
+    std::fs::write(&buffer, payload)?;
+    let literal = key
+        .strip_prefix("key::")
+        .or_else(|| key.starts_with("ssh-").then_some(key));
+    let mut command = Command::new(program);
+    command.args(["-Y", "sign", "-n", "git", "-f"]);
+    match literal {
+        Some(literal) => {
+            let file = dir.path().join("key");
+            std::fs::File::create(&file)?.write_all(format!("{literal}\n").as_bytes())?;
+            command.arg(file).arg("-U");
+        }
+        None => {
+            command.arg(home(key));
+        }
+    }
+    command.arg(&buffer);
+    let output = program::run(command, b"", LOCAL).map_err(|b| b.failure(program))?;
+    if !output.ok() {
+        return Err(refused(program, key, &output));
+    }
+    std::fs::read(buffer.with_extension("sig")).map_err(|_| refused(program, key, &output))
+}
+
+fn sign_gpg(program: &str, key: &str, payload: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut command = Command::new(program);
+    command.args(["--status-fd=2", "-bsau", key]);
+    let output = program::run(command, payload, LOCAL).map_err(|b| b.failure(program))?;
+    let created = output
+        .error_text()
+        .lines()
+        .any(|line| line.starts_with("[GNUPG:] SIG_CREATED "));
+    if output.ok() && created {
+        Ok(output.stdout)
+    } else {
+        Err(refused(program, key, &output))
+    }
+}
+
+/// `~/` as git's own path values have it.
+fn home(path: &str) -> String {
+    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => PathBuf::from(home).join(rest).to_string_lossy().into_owned(),
+        _ => path.to_owned(),
+    }
+}

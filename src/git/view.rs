@@ -1,0 +1,72 @@
+//! What a hook sees of the world: this repository, and what it knows of the receiving side.
+
+use super::ledger::tracking_ref;
+use super::repo::Repo;
+use crate::record::rules::{Present, Proof, View};
+use crate::record::{Oid, Target};
+
+/// On which side of a push the hook runs.
+#[derive(Debug, Clone)]
+pub enum PushSide {
+    /// `pre-push`: the receiving side is a remote, known as far as it was fetched.
+    Sending { remote: String },
+    /// `pre-receive`: the receiving side is here.
+    Receiving,
+}
+
+/// The view of a hook that runs in `repo`.
+pub struct RepoView<'a> {
+    pub repo: &'a Repo,
+    pub side: PushSide,
+    pub secrets: Vec<String>,
+}
+
+impl View for RepoView<'_> {
+    fn tag(&self, oid: &Oid) -> Result<Option<Vec<u8>>, String> {
+        match self.repo.object(oid) {
+            Ok(Some((gix::objs::Kind::Tag, data))) => Ok(Some(data)),
+            Ok(Some(_)) => Ok(None),
+            Ok(None) => Err(format!("object {oid} is not here")),
+            Err(failure) => Err(failure.to_string()),
+        }
+    }
+
+    fn ancestor(&self, old: &Oid, new: &Oid) -> Proof {
+        match self.repo.is_ancestor(old, new) {
+            Ok(true) => Proof::Yes,
+            Ok(false) => Proof::No,
+            Err(failure) => {
+                let why = failure
+                    .why
+                    .last()
+                    .map_or(String::new(), |line| format!(": {line}"));
+                Proof::Unknown(format!("{}{why}", failure.what))
+            }
+        }
+    }
+
+    fn present(&self, ref_name: &str) -> Present {
+        let looked = match &self.side {
+            PushSide::Receiving => ref_name.to_owned(),
+            PushSide::Sending { remote } => {
+                let target = ref_name
+                    .strip_prefix("refs/nixgate/ledger/")
+                    .and_then(|t| t.parse::<Target>().ok());
+                match target {
+                    Some(target) => tracking_ref(remote, &target),
+                    // Tags and pointers of the other side are not tracked.
+                    None => return Present::Unknown,
+                }
+            }
+        };
+        match (self.repo.reference(&looked), &self.side) {
+            (Ok(Some(oid)), _) => Present::At(oid),
+            (Ok(None), PushSide::Receiving) => Present::Absent,
+            _ => Present::Unknown,
+        }
+    }
+
+    fn secrets(&self) -> &[String] {
+        &self.secrets
+    }
+}

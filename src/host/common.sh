@@ -1,0 +1,105 @@
+# Functions shared by the facts script and the supervisor. POSIX sh; every tool from the system's own sw/bin.
+
+boot_dir=/boot
+
+# The toplevel that runs; empty when /run/current-system is missing.
+running_system() {
+	[ -e /run/current-system ] && readlink -f /run/current-system
+}
+
+# The toplevel that the system profile leads to.
+profile_system() {
+	[ -e /nix/var/nix/profiles/system ] && readlink -f /nix/var/nix/profiles/system
+}
+
+# The profile's generation number: system-142-link.
+profile_generation() {
+	g=$(readlink /nix/var/nix/profiles/system) || return 0
+	g=${g##*/} g=${g#system-} g=${g%-link}
+	case $g in '' | *[!0-9]*) ;; *) printf '%s\n' "$g" ;; esac
+}
+
+# The numbers of the profile's generations, one per line.
+generations() {
+	for g in /nix/var/nix/profiles/system-*-link; do
+		[ -L "$g" ] || continue
+		g=${g##*/system-} g=${g%-link}
+		case $g in '' | *[!0-9]*) ;; *) printf '%s\n' "$g" ;; esac
+	done
+}
+
+# Removes the generations that are not listed on stdin, and never the current one.
+drop_new_generations() {
+	k=" $(tr '\n' ' ')$(profile_generation) "
+	generations | while IFS= read -r n; do
+		case $k in *" $n "*) ;; *) nix-env --profile /nix/var/nix/profiles/system --delete-generations "$n" ;; esac
+	done
+}
+
+# lxc, nspawn, docker, wsl …, or nothing.
+container_kind() {
+	case $(cat /proc/sys/kernel/osrelease 2>/dev/null) in *[Mm]icrosoft*) echo wsl && return ;; esac
+	c=$(systemd-detect-virt --container 2>/dev/null) || return 0
+	[ "$c" = none ] || printf '%s\n' "$c"
+}
+
+# /nix/store/…-nixos-system-x out of a kernel command line.
+init_of() {
+	sed -n 's|.*init=\(/nix/store/[^/ "]*\)/init.*|\1|p' | sed -n 1p
+}
+
+# Prints two words: the loader, and the toplevel booted by default or "not-verifiable".
+boot_default() {
+	b=$(bootctl list --json=short --no-pager 2>/dev/null) && [ -n "$b" ] && [ "$b" != '[]' ] && {
+		d=$(printf '%s\n' "$b" | sed -e 's|\\/|/|g' -e 's/},{/}\
+{/g' | grep -e '"isDefault":true' | init_of)
+		printf 'systemd-boot %s\n' "${d:-not-verifiable}"
+		return
+	}
+	for c in "$boot_dir/extlinux/extlinux.conf" "$boot_dir/syslinux/syslinux.cfg"; do
+		[ -r "$c" ] || continue
+		l=$(sed -n 's/^[Dd][Ee][Ff][Aa][Uu][Ll][Tt][[:space:]]*//p' "$c" | sed -n 1p)
+		d=$(awk -v want="$l" 'toupper($1) == "LABEL" { on = ($2 == want) }
+			toupper($1) == "APPEND" && on { print; exit }' "$c" | init_of)
+		printf 'extlinux %s\n' "${d:-not-verifiable}"
+		return
+	done
+	for c in "$boot_dir/grub/grub.cfg" "$boot_dir/grub2/grub.cfg"; do
+		[ -r "$c" ] || continue
+		# A saved default is known only to GRUB's environment block: not verifiable here.
+		n=$(sed -n 's/^[[:space:]]*set default="\{0,1\}\([0-9][0-9]*\)"\{0,1\}[[:space:]]*$/\1/p' "$c" | tail -n 1)
+		d=
+		# Entries of a submenu do not count, though they stand at the line's start.
+		[ -z "$n" ] || d=$(awk -v want="$n" '/^[[:space:]]*(menuentry|submenu) / && !depth { on = (count++ == want) }
+			on && /init=/ { print; exit }
+			/{[[:space:]]*$/ { depth++ }
+			/^[[:space:]]*}/ { depth-- }' "$c" | init_of)
+		printf 'grub %s\n' "${d:-not-verifiable}"
+		return
+	done
+	if [ -n "$(container_kind)" ]; then
+		p=$(profile_system)
+		printf 'none %s\n' "${p:-not-verifiable}"
+	else
+		echo 'unknown not-verifiable'
+	fi
+}
+
+# Kernel's boot id and PID 1's start in clock ticks: containers share the former.
+boot_name() {
+	i=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
+	s=$(cat /proc/1/stat 2>/dev/null)
+	# The name in parentheses may hold spaces; the start time is field 22, the 20th after it.
+	# shellcheck disable=SC2086
+	set -- ${s##*) }
+	shift 19 2>/dev/null || set --
+	printf '%s/%s\n' "$i" "${1-}"
+}
+
+# Failed units but ours, one per line.
+failed_units() {
+	systemctl list-units --failed --no-legend --plain --no-pager --full 2>/dev/null |
+		while read -r u _; do
+			case $u in '' | nixgate-*) ;; *) printf '%s\n' "$u" ;; esac
+		done
+}

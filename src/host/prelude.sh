@@ -1,0 +1,101 @@
+# Read by the login user's sh as part of one compound command; see wire.rs for what comes before and after.
+# $1 nonce  $2 user|root|either  $3 auto|none|ask  $4 seconds the script may take
+# ng_pw is set when the operator gave a password; ng_body prints the program to run.
+ng_n=$1 ng_want=$2 ng_sudo=$3 ng_secs=$4
+printf '\n%s hello\n' "$ng_n"
+printf '\n%s hello\n' "$ng_n" >&2
+PATH=/run/wrappers/bin:/run/current-system/sw/bin:/run/booted-system/sw/bin:/nix/var/nix/profiles/system/sw/bin
+PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C
+export PATH LC_ALL
+ng_uid=$(id -u) ng_user=$(id -un)
+ng_how=user ng_why=
+
+# Says why sudo does not work, from its own words.
+ng_judge() {
+	case $ng_e in
+	*'password is required'* | *'a terminal is required'* | *'askpass'* | *'no password was provided'*) ng_why=needs-password ;;
+	*'incorrect password'* | *'Sorry, try again'*) ng_why=wrong-password ;;
+	*'not allowed to'* | *'not in the sudoers'* | *'may not run'*) ng_why=not-allowed ;;
+	*) ng_why=other ;;
+	esac
+}
+
+# An activation rewrites /run/wrappers: for two seconds everything but a clear answer is tried again.
+ng_probe() {
+	ng_t=0
+	while :; do
+		ng_exe=/run/wrappers/bin/sudo
+		[ -x "$ng_exe" ] || ng_exe=$(command -v sudo)
+		if [ -n "$ng_exe" ]; then
+			ng_e=$("$ng_exe" -n true 2>&1 </dev/null) && return 0
+			ng_judge
+			[ "$ng_why" = other ] || return 1
+		else
+			ng_why=missing ng_e='sudo: not found'
+			[ -d /run/wrappers ] || return 1
+		fi
+		ng_t=$((ng_t + 1))
+		[ "$ng_t" -lt 10 ] || return 1
+		sleep 0.2
+	done
+}
+
+# With the password: first alone, so that a wrong one costs one attempt and none of the program's text.
+ng_password() {
+	ng_e=$(printf '%s\n' "$ng_pw" | "$ng_exe" -S -p '' -v 2>&1) || {
+		ng_judge
+		case $ng_why in needs-password) ng_why=wrong-password ;; esac
+		return 1
+	}
+	ng_why=
+	"$ng_exe" -n true 2>/dev/null </dev/null && ng_how=sudo || ng_how=password
+}
+
+case $ng_want:$ng_uid in
+user:* | *:0) ;;
+*)
+	if [ "$ng_sudo" = none ]; then
+		ng_why=missing ng_e='sudo is switched off for this target (sudo = "none")'
+	elif ng_probe; then
+		ng_how=sudo ng_why=
+	elif [ "$ng_sudo" = ask ] && [ "$ng_why" = needs-password ] && [ -n "${ng_pw-}" ]; then
+		ng_password
+	fi
+	;;
+esac
+if [ -n "$ng_why" ]; then
+	printf '\n%s sudo %s %s\n' "$ng_n" "$ng_why" "$ng_user"
+	printf '%s\n' "$ng_e" >&2
+fi
+
+# The -c texts are constant. The second one throws away what sudo left unread of the password: a user who turns out
+# to need none must not have it run as a command.
+# shellcheck disable=SC2016
+ng_run='exec env -i PATH="$1" HOME=/root USER=root LOGNAME=root LC_ALL=C timeout -k 2 "$2" /bin/sh'
+# shellcheck disable=SC2016
+ng_guard='while IFS= read -r l; do [ "$l" = "$3" ] && break; done;'" $ng_run"
+if [ -n "$ng_why" ] && [ "$ng_want" = root ]; then
+	ng_s=1
+else
+	case $ng_how in
+	user)
+		ng_body | env -i PATH="$PATH" HOME="${HOME-/}" USER="$ng_user" LOGNAME="$ng_user" LC_ALL=C \
+			timeout -k 2 "$ng_secs" /bin/sh
+		ng_s=$?
+		;;
+	sudo)
+		ng_body | "$ng_exe" -n -- /bin/sh -c "$ng_run" sh "$PATH" "$ng_secs"
+		ng_s=$?
+		;;
+	password)
+		{
+			printf '%s\n%s guard\n' "$ng_pw" "$ng_n"
+			ng_body
+		} | "$ng_exe" -S -p '' -- /bin/sh -c "$ng_guard" sh "$PATH" "$ng_secs" "$ng_n guard"
+		ng_s=$?
+		;;
+	esac
+fi
+printf '\n%s end %s\n' "$ng_n" "$ng_s"
+printf '\n%s end %s\n' "$ng_n" "$ng_s" >&2

@@ -1,0 +1,395 @@
+//! One run's connection to a host: a private ssh master, and channels over it without local processes.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixStream;
+use tokio::process::Command;
+
+use super::connect::{ConnectClass, ConnectError};
+use super::probe::resolve;
+use super::wire::{LOGIN, converse, wire};
+use super::{Address, Endpoint, HostError, Output, Privilege, Remote, RunDir, Script};
+use crate::failure::last_lines;
+
+/// Seconds a master outlives its last user. While we live we hold one connection to it; killed, we let go of it.
+const PERSIST: u32 = 5;
+
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+static COMMANDS: AtomicU64 = AtomicU64::new(0);
+
+/// What this process asked of hosts so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// ssh connections opened (masters and fresh ones).
+    pub connections: u64,
+    /// Scripts run on hosts.
+    pub commands: u64,
+}
+
+pub(super) fn count_connection() {
+    CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(super) fn count_command() {
+    COMMANDS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// ssh's arguments up to and including the destination. Ours come first, because ssh takes the first value it gets:
+/// host keys are verified and nothing prompts, whatever ssh_config says.
+pub(super) fn ssh_arguments(endpoint: &Endpoint, control_path: &str) -> Vec<String> {
+    let mut arguments = ssh_options(endpoint, control_path);
+    arguments.extend(endpoint.ssh_options.iter().cloned());
+    if let Some(user) = endpoint.user.as_ref().filter(|user| !user.is_empty()) {
+        arguments.extend(["-l".to_owned(), user.clone()]);
+    }
+    if let Address::Ssh(host) = &endpoint.host {
+        arguments.extend(["--".to_owned(), host.clone()]);
+    }
+    arguments
+}
+
+fn ssh_options(endpoint: &Endpoint, control_path: &str) -> Vec<String> {
+    let timeout = endpoint.connect_timeout.as_secs().max(1);
+    let mut options = vec!["-T".to_owned()];
+    for option in [
+        "BatchMode=yes",
+        "StrictHostKeyChecking=yes",
+        "ServerAliveInterval=5",
+        "ServerAliveCountMax=3",
+        "ForwardAgent=no",
+        "ForwardX11=no",
+        "ClearAllForwardings=yes",
+        "RemoteCommand=none",
+        "LogLevel=ERROR",
+    ] {
+        options.extend(["-o".to_owned(), option.to_owned()]);
+    }
+    options.extend(["-o".to_owned(), format!("ConnectTimeout={timeout}")]);
+    options.extend(["-o".to_owned(), format!("ControlPath={control_path}")]);
+    options
+}
+
+/// A connection to a host for the length of a run. The [`RunDir`] must outlive it.
+#[derive(Debug)]
+pub struct Session {
+    endpoint: Endpoint,
+    dir: PathBuf,
+    control_pattern: String,
+    link: Option<Link>,
+}
+
+#[derive(Debug)]
+struct Link {
+    mux: openssh::Session,
+    control: PathBuf,
+    /// Keeps the master alive. Nothing is ever sent on it.
+    _held: UnixStream,
+}
+
+impl Session {
+    /// Connects and authenticates. For [`Address::Local`] there is nothing to do.
+    ///
+    /// That a shell answers is found out by the first script ([`HostError::Connect`] with class `Hang` or `NoLogin`),
+    /// so that opening costs no remote command.
+    ///
+    /// # Errors
+    /// [`ConnectError`], within the connect timeout and two seconds.
+    pub async fn open(endpoint: &Endpoint, dir: &RunDir) -> Result<Self, ConnectError> {
+        let mut session = Session {
+            endpoint: endpoint.clone(),
+            dir: dir.path().to_owned(),
+            control_pattern: dir.control_path(),
+            link: None,
+        };
+        session.reopen().await?;
+        Ok(session)
+    }
+
+    /// Connects again after a lost link; what is left of the old master is told to go.
+    ///
+    /// # Errors
+    /// As for [`Session::open`].
+    pub async fn reopen(&mut self) -> Result<(), ConnectError> {
+        if self.endpoint.is_local() {
+            return Ok(());
+        }
+        self.drop_link().await;
+        self.link = Some(start_master(&self.endpoint, &self.dir, &self.control_pattern).await?);
+        Ok(())
+    }
+
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The target's or builder's name, for messages.
+    pub fn name(&self) -> &str {
+        &self.endpoint.name
+    }
+
+    pub fn is_local(&self) -> bool {
+        self.endpoint.is_local()
+    }
+
+    /// Connections opened and scripts run by this process so far, all hosts together.
+    pub fn counts() -> Counts {
+        Counts {
+            connections: CONNECTIONS.load(Ordering::Relaxed),
+            commands: COMMANDS.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Runs a script over the master (or, for a local target, in a child) and waits for it.
+    ///
+    /// # Errors
+    /// See [`HostError`]. A script that ended non-zero is no error.
+    pub async fn run(
+        &self,
+        script: &Script,
+        privilege: Privilege,
+        deadline: Duration,
+    ) -> Result<Output, HostError> {
+        let wire = wire(&self.endpoint, script, privilege, deadline)?;
+        count_command();
+        let hello = self.endpoint.connect_timeout;
+        let Some(link) = &self.link else {
+            if !self.is_local() {
+                return Err(HostError::Lost { lines: Vec::new() });
+            }
+            let mut child = local_shell().map_err(|error| HostError::Spawn(format!("sh: {error}")))?;
+            let (Some(mut stdin), Some(mut stdout), Some(mut stderr)) =
+                (child.stdin.take(), child.stdout.take(), child.stderr.take())
+            else {
+                return Err(HostError::Spawn("sh: no pipes".into()));
+            };
+            return converse(&wire, hello, true, (&mut stdin, &mut stdout, &mut stderr)).await;
+        };
+        let lost = |error: openssh::Error| HostError::Lost {
+            lines: vec![error.to_string()],
+        };
+        let spawned = async {
+            let mut command = link.mux.raw_command(LOGIN);
+            command.stdin(openssh::Stdio::piped());
+            command
+                .stdout(openssh::Stdio::piped())
+                .stderr(openssh::Stdio::piped());
+            command.spawn().await
+        };
+        let mut child = match tokio::time::timeout(hello + Duration::from_secs(15), spawned).await {
+            Ok(spawned) => spawned.map_err(lost)?,
+            Err(_) => {
+                return Err(HostError::Lost {
+                    lines: vec!["no channel over the connection".into()],
+                });
+            }
+        };
+        let (Some(mut stdin), Some(mut stdout), Some(mut stderr)) =
+            (child.stdin().take(), child.stdout().take(), child.stderr().take())
+        else {
+            return Err(HostError::Spawn("ssh: no pipes".into()));
+        };
+        let result = converse(&wire, hello, true, (&mut stdin, &mut stdout, &mut stderr)).await;
+        // Dropping the channel's socket makes the master close the channel; there is nothing to wait for.
+        let _ = child.disconnect().await;
+        result
+    }
+
+    /// `NIX_SSHOPTS` for `nix copy` and kin, so that they go over the masters of this run. Nix splits it at spaces:
+    /// options that contain some are left out, which the masters make up for.
+    pub fn nix_ssh_opts(&self) -> String {
+        let mut options = ssh_options(&self.endpoint, &self.control_pattern);
+        options.extend(["-o".to_owned(), "ControlMaster=no".to_owned()]);
+        let spaced = |text: &String| text.contains(char::is_whitespace);
+        let mut own = self.endpoint.ssh_options.iter().peekable();
+        while let Some(option) = own.next() {
+            if option.len() == 2 && own.peek().is_some_and(|value| spaced(value)) {
+                own.next();
+            } else if !spaced(option) {
+                options.push(option.clone());
+            }
+        }
+        options.join(" ")
+    }
+
+    /// The same for a copy between two hosts through this machine. Nix gives both connections the same options, and
+    /// those of one host are wrong for the other: they go into a configuration of the run's own, which includes the
+    /// user's.
+    ///
+    /// # Errors
+    /// The run's directory cannot be written.
+    pub fn nix_ssh_opts_between(&self, other: &Session) -> std::io::Result<String> {
+        let own = |session: &Session| !session.endpoint.ssh_options.is_empty();
+        if !own(self) && !own(other) {
+            return Ok(self.nix_ssh_opts());
+        }
+        let mut text = String::new();
+        for session in [self, other] {
+            let Address::Ssh(host) = &session.endpoint.host else {
+                continue;
+            };
+            text.push_str(&format!("Host {host}\n"));
+            let options = session.endpoint.ssh_options.iter().filter(|word| *word != "-o");
+            options.for_each(|option| text.push_str(&format!("  {option}\n")));
+        }
+        text.push_str("Host *\n  Include ~/.ssh/config\n  Include /etc/ssh/ssh_config\n");
+        let file = self.dir.join("between");
+        std::fs::write(&file, text)?;
+        let mut options = vec!["-F".to_owned(), file.to_string_lossy().into_owned()];
+        options.extend(ssh_options(&self.endpoint, &self.control_pattern));
+        options.extend(["-o".to_owned(), "ControlMaster=no".to_owned()]);
+        Ok(options.join(" "))
+    }
+
+    /// The host as a Nix store: `ssh-ng://user@host`, or `auto` for this machine.
+    pub fn nix_store_uri(&self) -> String {
+        let Address::Ssh(host) = &self.endpoint.host else {
+            return "auto".into();
+        };
+        // A bare IPv6 address needs brackets in a URI.
+        let host = if host.contains(':') && !host.starts_with('[') {
+            format!("[{host}]")
+        } else {
+            host.clone()
+        };
+        match self.endpoint.user.as_ref().filter(|user| !user.is_empty()) {
+            Some(user) => format!("ssh-ng://{user}@{host}"),
+            None => format!("ssh-ng://{host}"),
+        }
+    }
+
+    /// `GIT_SSH_COMMAND` that goes over the same master.
+    pub fn ssh_command(&self) -> String {
+        let mut words = vec!["ssh".to_owned()];
+        words.extend(ssh_options(&self.endpoint, &self.control_pattern));
+        words.extend(["-o".to_owned(), "ControlMaster=no".to_owned()]);
+        words.extend(self.endpoint.ssh_options.iter().cloned());
+        if let Some(user) = self.endpoint.user.as_ref().filter(|user| !user.is_empty()) {
+            words.extend(["-l".to_owned(), user.clone()]);
+        }
+        shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| "ssh".into())
+    }
+
+    /// Whether the master still answers. It says nothing about the host: an established connection outlives a firewall.
+    pub async fn is_alive(&self) -> bool {
+        match &self.link {
+            None => self.is_local(),
+            Some(link) => {
+                matches!(
+                    tokio::time::timeout(Duration::from_secs(2), link.mux.check()).await,
+                    Ok(Ok(()))
+                )
+            }
+        }
+    }
+
+    /// Ends the master. Dropping the session does the same a few seconds later.
+    pub async fn close(mut self) {
+        self.drop_link().await;
+    }
+
+    async fn drop_link(&mut self) {
+        let Some(link) = self.link.take() else { return };
+        let mut exit = Command::new("ssh");
+        exit.arg("-S")
+            .arg(&link.control)
+            .args(["-O", "exit", "--", "nixgate"]);
+        exit.stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        let _ = tokio::time::timeout(Duration::from_secs(2), exit.status()).await;
+        let _ = std::fs::remove_file(&link.control);
+    }
+}
+
+impl Remote for Session {
+    async fn run(
+        &mut self,
+        script: &Script,
+        privilege: Privilege,
+        deadline: Duration,
+    ) -> Result<Output, HostError> {
+        Session::run(self, script, privilege, deadline).await
+    }
+}
+
+impl Remote for &Session {
+    async fn run(
+        &mut self,
+        script: &Script,
+        privilege: Privilege,
+        deadline: Duration,
+    ) -> Result<Output, HostError> {
+        Session::run(self, script, privilege, deadline).await
+    }
+}
+
+/// A shell of our own on this machine.
+pub(super) fn local_shell() -> std::io::Result<tokio::process::Child> {
+    Command::new("/bin/sh")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+}
+
+async fn start_master(endpoint: &Endpoint, dir: &Path, control_pattern: &str) -> Result<Link, ConnectError> {
+    let resolved = resolve(endpoint, control_pattern).await?;
+    let other = |line: String| ConnectError::new(ConnectClass::Other, vec![line]);
+    let control = resolved
+        .control_path
+        .map(PathBuf::from)
+        .ok_or_else(|| other("ssh -G names no socket".into()))?;
+    let said = dir.join(format!("master-{}", super::wire::nonce()));
+    let log = std::fs::File::create(&said).map_err(|error| other(format!("{}: {error}", said.display())))?;
+    let mut master = Command::new("ssh");
+    master.args([
+        "-f",
+        "-N",
+        "-o",
+        "ControlMaster=yes",
+        "-o",
+        &format!("ControlPersist={PERSIST}"),
+    ]);
+    master.args(ssh_arguments(endpoint, control_pattern));
+    master
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true);
+    count_connection();
+    let started = Instant::now();
+    let mut child = master
+        .spawn()
+        .map_err(|error| other(format!("cannot run ssh: {error}")))?;
+    let patience = endpoint.connect_timeout + Duration::from_secs(2);
+    let ended = tokio::time::timeout(patience, child.wait()).await;
+    let stderr = std::fs::read_to_string(&said).unwrap_or_default();
+    let _ = std::fs::remove_file(&said);
+    match ended {
+        Err(_) => {
+            let mut lines = last_lines(&stderr, 3);
+            lines.push(format!(
+                "ssh did not get through within {} s",
+                started.elapsed().as_secs()
+            ));
+            return Err(ConnectError::new(ConnectClass::Timeout, lines));
+        }
+        Ok(Err(error)) => return Err(other(format!("ssh: {error}"))),
+        Ok(Ok(status)) if !status.success() => return Err(ConnectError::from_stderr(&stderr)),
+        Ok(Ok(_)) => {}
+    }
+    let held = UnixStream::connect(&control)
+        .await
+        .map_err(|error| other(format!("{}: {error}", control.display())))?;
+    let mux = openssh::Session::resume_mux(control.clone().into_boxed_path(), None);
+    Ok(Link {
+        mux,
+        control,
+        _held: held,
+    })
+}

@@ -1,0 +1,526 @@
+# The supervisor: holds a target for one run, switches it, and commits or goes back. Follows common.sh and units.sh.
+#   sh supervisor.sh hold DIR       holds the lock and obeys DIR/fifo until the run ends
+#   sh supervisor.sh recover DIR    ExecStopPost, and "hold" when started again: finishes what a dead one began
+#   sh supervisor.sh stc DIR NAME TOPLEVEL ACTION [VAR=VALUE]
+# It ends with 0 whatever happened; the result is DIR/state. docs/supervisor.md says what each state promises.
+# Descriptors: 3 the FIFO, 8 switch-to-configuration's lock, 9 the target's lock; no child inherits one.
+# Functions called through "alone" look unreachable, and the plan is read at run time.
+# shellcheck disable=SC2317,SC2154
+set -u
+umask 077
+LC_ALL=C
+export LC_ALL
+base=/run/nixgate
+profiles=/nix/var/nix/profiles/system
+roots=/nix/var/nix/gcroots/nixgate
+stc_lock_file=/run/nixos/switch-to-configuration.lock
+
+alone() { "$@" 3>&- 8>&- 9>&-; }
+note() { printf '%s\n' "$*"; }
+
+# Seconds since boot: a clock that is set does not shorten a lease.
+uptime_s() {
+	read -r up _ </proc/uptime
+	printf '%s\n' "${up%.*}"
+}
+
+# --- the state file -------------------------------------------------------------------------------------------------
+
+s_state='' s_since=0 s_generation_before='' s_switch_status='' s_revert_status='' s_boot_status=''
+s_switch_timed_out='' s_nonce='' s_answer='' s_reasons='' s_settled='' s_rebooting='' s_effective=''
+s_running0='' s_profile0='' s_boot0='' s_generation0=''
+running='' profile='' generation='' loader='' boot=''
+
+# Written beside and renamed: a reader sees the old one or the new one.
+save() {
+	{
+		printf 'state=%s\nrun=%s\ntarget=%s\ncommit=%s\nwho=%s\n' "$s_state" "$p_run" "$p_target" "$p_commit" "$p_who"
+		printf 'since=%s\nchanged=%s\n' "$s_since" "$(date +%s)"
+		printf 'candidate=%s\nprevious=%s\neffective=%s\n' "$p_candidate" "$p_previous" "$s_effective"
+		printf 'running=%s\nprofile=%s\ngeneration=%s\n' "$running" "$profile" "$generation"
+		printf 'boot_loader=%s\nboot_default=%s\n' "$loader" "$boot"
+		printf 'running0=%s\nprofile0=%s\nboot0=%s\ngeneration0=%s\n' \
+			"$s_running0" "$s_profile0" "$s_boot0" "$s_generation0"
+		printf 'generation_before=%s\n' "$s_generation_before"
+		printf 'switch_status=%s\nrevert_status=%s\nboot_status=%s\n' \
+			"$s_switch_status" "$s_revert_status" "$s_boot_status"
+		printf 'switch_timed_out=%s\n' "$s_switch_timed_out"
+		printf 'nonce=%s\nanswer=%s\nsettled=%s\nrebooting=%s\n' "$s_nonce" "$s_answer" "$s_settled" "$s_rebooting"
+		printf '%s' "$s_reasons"
+	} >"$dir/state.new" 9>&- && alone mv -f "$dir/state.new" "$dir/state"
+}
+
+# Reads back what recovery needs.
+load() {
+	[ -r "$dir/state" ] || return 1
+	while IFS='=' read -r k v; do
+		case $k in
+		state) s_state=$v ;;
+		since) s_since=$v ;;
+		effective) s_effective=$v ;;
+		running0) s_running0=$v ;;
+		profile0) s_profile0=$v ;;
+		boot0) s_boot0=$v ;;
+		generation0) s_generation0=$v ;;
+		generation_before) s_generation_before=$v ;;
+		switch_status) s_switch_status=$v ;;
+		revert_status) s_revert_status=$v ;;
+		boot_status) s_boot_status=$v ;;
+		switch_timed_out) s_switch_timed_out=$v ;;
+		nonce) s_nonce=$v ;;
+		answer) s_answer=$v ;;
+		rebooting) s_rebooting=$v ;;
+		reason) reason "$v" ;;
+		esac
+	done <"$dir/state"
+	[ -n "$s_state" ]
+}
+
+reason() {
+	s_reasons="${s_reasons}reason=$1
+"
+}
+
+# Running system, profile and boot default, now.
+look() {
+	running=$(alone running_system)
+	profile=$(alone profile_system)
+	generation=$(alone profile_generation)
+	loader=$(alone boot_default)
+	boot=${loader#* } loader=${loader%% *}
+}
+
+# --- locks ----------------------------------------------------------------------------------------------------------
+
+unit_lives() {
+	case $(alone systemctl show --property=ActiveState --value "$1.service") in
+	active | activating | deactivating | reloading) return 0 ;;
+	esac
+	return 1
+}
+
+# A supervisor that was killed has lost the lock while its recovery still works.
+take_lock() {
+	exec 9>>"$base/lock"
+	alone_keep9 flock -n 9 || return 1
+	h=$(alone sed -n 's/^run=//p' "$base/holder" 2>/dev/null)
+	[ -n "$h" ] && [ "$h" != "$p_run" ] && unit_lives "nixgate-$h" || return 0
+	case $(alone sed -n 's/^state=//p' "$base/$h/state" 2>/dev/null) in
+	released | busy) return 0 ;;
+	esac
+	exec 9>&-
+	return 1
+}
+
+alone_keep9() { "$@" 3>&- 8>&-; }
+
+# switch-to-configuration's own lock keeps every other tool from switching while we wait.
+stc_lock() {
+	[ -d /run/nixos ] || alone mkdir -p -m 755 /run/nixos
+	exec 8>>"$stc_lock_file"
+	n=0
+	until flock -n 8 3>&- 9>&-; do
+		n=$((n + 1))
+		[ $n -lt 20 ] || {
+			note "could not take $stc_lock_file"
+			exec 8>&-
+			return 1
+		}
+		alone sleep 0.5
+	done
+}
+
+stc_unlock() { exec 8>&-; }
+
+# --- messages -------------------------------------------------------------------------------------------------------
+
+fifo=''
+
+# One line from the FIFO into msg, byte by byte, at most $1 seconds; half a line is silence.
+hear() {
+	msg=''
+	if [ -z "$fifo" ]; then
+		alone sleep 1
+		return 1
+	fi
+	# shellcheck disable=SC2016
+	msg=$(timeout "$1" sh -c 'IFS= read -r l <&3 && printf "%s\n" "$l"' 8>&- 9>&-) || return 1
+	[ -n "$msg" ]
+}
+
+answer() {
+	s_nonce=$nonce s_answer=$1
+	save
+}
+
+# --- steps ----------------------------------------------------------------------------------------------------------
+
+begin_switch() {
+	if [ -n "$p_specialisation" ]; then
+		s_effective=$(alone readlink -f "$p_candidate/specialisation/$p_specialisation")
+	else
+		s_effective=$p_candidate
+	fi
+	if [ ! -x "$s_effective/bin/switch-to-configuration" ]; then
+		answer 'refused: the candidate is no system, or not there'
+		return
+	fi
+	alone remember
+	s_state=switching s_nonce=$nonce s_answer=ok
+	save
+	run_stc switch "$s_effective" test
+	s_switch_status=$rc s_switch_timed_out=$timed_out
+	stc_lock || reason 'another switch works on this host'
+	look
+	case $rc in
+	1 | 11 | 100 | 126)
+		if [ "$running" = "$p_previous" ]; then
+			reason "nothing was switched: switch-to-configuration ended with $rc"
+			s_state=reverted
+			save
+			return
+		fi
+		;;
+	101 | 137 | 129 | 13? | 14?)
+		revert "switch-to-configuration was ended in the middle ($rc)"
+		return
+		;;
+	esac
+	if [ "$running" = "$s_effective" ]; then
+		s_state=waiting
+		save
+	elif [ "$running" = "$p_previous" ] && [ "$rc" = 2 ] && grep -q 'not a NixOS' "$dir/switch.err" 9>&-; then
+		reason 'this is not a NixOS installation'
+		s_state=reverted
+		save
+	else
+		revert "after the switch the host runs ${running:-nothing} ($rc)"
+	fi
+}
+
+# $1 why
+revert() {
+	reason "$1"
+	note "reverting: $1"
+	s_state=reverting
+	save
+	kill_unit switch || note 'the switch left processes that cannot be killed'
+	kill_unit boot
+	running=$(alone running_system)
+	case $running in
+	"$p_previous" | "$p_candidate" | "$s_effective") ;;
+	'') alone ln -sfn "$s_effective" /run/current-system ;;
+	*)
+		# Somebody else's system: hands off.
+		reason "hands off: the host runs $running, which is neither the candidate nor the previous system"
+		look
+		s_state=revert-failed
+		save
+		return
+		;;
+	esac
+	turn=0
+	while :; do
+		turn=$((turn + 1))
+		run_stc revert "$p_previous" test NIXOS_NO_CHECK=1
+		s_revert_status=$rc
+		[ "$rc" = 11 ] && [ $turn -lt 10 ] && alone sleep 2 && continue
+		[ -n "$timed_out" ] && [ $turn -lt 2 ] && continue
+		[ "$(alone running_system)" != "$p_previous" ] && [ $turn -lt 2 ] && continue
+		break
+	done
+	stc_lock || reason 'another switch works on this host'
+	judge
+}
+
+# Back means: the previous system runs, what ran before runs, and nothing fails that did not fail before.
+judge() {
+	alone rm -f "$dir/down.still"
+	[ ! -e "$dir/active-before" ] || alone start_again
+	look
+	bad=''
+	if [ "$running" != "$p_previous" ]; then
+		bad=1
+		reason "the host runs ${running:-nothing}"
+	fi
+	if [ -s "$dir/down.still" ]; then
+		bad=1
+		while IFS= read -r u; do reason "$u ran before and stays down"; done <"$dir/down.still"
+	fi
+	if [ -e "$dir/failed-before" ]; then
+		new=$(alone new_failures)
+		[ -z "$new" ] || bad=1
+		while IFS= read -r u; do [ -z "$u" ] || reason "$u fails and did not before"; done <<-END
+			$new
+		END
+	fi
+	[ "$boot" = "$s_boot0" ] || {
+		bad=1
+		reason "the boot default is $boot and was $s_boot0"
+	}
+	[ "$profile" = "$s_profile0" ] || {
+		bad=1
+		reason "the profile is $profile and was $s_profile0"
+	}
+	if [ -n "$bad" ]; then s_state=revert-failed; else s_state=reverted; fi
+	save
+}
+
+# The last look, when the lease has ended or the operator has let go.
+settle() {
+	look
+	if [ "$s_state" = reverted ] && [ "$running" != "$p_previous" ]; then
+		case $running in
+		"$p_candidate" | "$s_effective" | '') revert "after the revert the host runs ${running:-nothing} again" ;;
+		*)
+			reason "after the revert somebody switched to $running"
+			s_state=revert-failed
+			;;
+		esac
+		look
+	fi
+	s_settled=1
+	save
+}
+
+commit() {
+	look
+	why=''
+	[ "$running" = "$s_effective" ] || why="running is ${running:-nothing}"
+	[ "$profile" = "$s_profile0" ] || why="the profile is ${profile:-nothing} and was $s_profile0"
+	[ "$boot" = "$s_boot0" ] || why="the boot default is $boot and was $s_boot0"
+	if [ -n "$why" ]; then
+		answer "refused: $why"
+		return
+	fi
+	alone generations >"$dir/generations-before" 9>&-
+	s_state=committing s_nonce=$nonce s_answer='' s_generation_before=$generation
+	save
+	finish_commit
+}
+
+# --set, then boot; both are taken back when one fails. Safe to repeat.
+finish_commit() {
+	if ! alone timeout 120 nix-env --profile "$profiles" --set "$p_candidate" 2>"$dir/commit.err"; then
+		reason "the profile could not be set: $(alone tail -n 1 "$dir/commit.err")"
+		undo_commit
+		return
+	fi
+	turn=0
+	while :; do
+		turn=$((turn + 1))
+		run_stc boot "$p_candidate" boot
+		[ "$rc" = 11 ] && [ $turn -lt 10 ] && alone sleep 2 && continue
+		break
+	done
+	s_boot_status=$rc
+	stc_lock || reason 'another switch works on this host'
+	look
+	if [ "$rc" = 0 ] && [ "$running" = "$s_effective" ] && [ "$profile" = "$p_candidate" ] &&
+		{ [ "$boot" = "$p_candidate" ] || [ "$boot" = not-verifiable ]; }; then
+		s_state=committed s_answer=ok
+		save
+		return
+	fi
+	reason "boot ended with $rc: $(alone tail -n 1 "$dir/boot.err" 2>/dev/null)"
+	[ "$boot" = "$p_candidate" ] || reason "afterwards the boot default is $boot"
+	undo_commit
+}
+
+undo_commit() {
+	s_state=commit-failed
+	save
+	# The number, because --set of the old path would make a third generation.
+	if [ "$(alone profile_system)" != "$s_profile0" ] && [ -n "$s_generation0" ]; then
+		alone timeout 120 nix-env --profile "$profiles" --switch-generation "$s_generation0" 2>>"$dir/commit.err" ||
+			reason "the profile could not be set back to generation $s_generation0"
+	fi
+	# Before the old system's boot menu is made, so that the candidate is not in it.
+	[ ! -e "$dir/generations-before" ] || alone drop_new_generations <"$dir/generations-before" 2>>"$dir/commit.err"
+	back=$s_boot0
+	[ -x "$back/bin/switch-to-configuration" ] || back=$p_previous
+	run_stc bootback "$back" boot
+	s_boot_status=${s_boot_status:-$rc}
+	revert 'the commit failed'
+	s_answer='refused: the commit failed'
+	save
+}
+
+# Only without contact, and only where a reset boots what ran before.
+maybe_reboot() {
+	[ -n "$p_reboot" ] && [ -z "$(alone container_kind)" ] || return 0
+	look
+	[ "$boot" = "$p_previous" ] || return 0
+	case $running in "$p_previous" | "$p_candidate" | "$s_effective" | '') ;; *) return 0 ;; esac
+	s_rebooting=1
+	reason 'nobody is in contact: rebooting into the boot default'
+	save
+	alone systemctl --no-block reboot
+}
+
+# Obeys messages until the run has ended.
+obey() {
+	end=$(($(uptime_s) + p_lease))
+	while :; do
+		left=$((end - $(uptime_s)))
+		if [ $left -le 0 ] || ! hear $left; then
+			[ "$(uptime_s)" -ge "$end" ] || continue
+			case $s_state in
+			holding)
+				reason 'the lease ended in silence'
+				s_state=released
+				save
+				return
+				;;
+			waiting) revert 'the lease ended in silence' ;;
+			reverted)
+				settle
+				[ "$s_state" = reverted ] && return
+				;;
+			revert-failed)
+				settle
+				maybe_reboot
+				return
+				;;
+			*)
+				settle
+				return
+				;;
+			esac
+			end=$(($(uptime_s) + p_lease))
+			continue
+		fi
+		verb=${msg%% *} nonce=${msg#* }
+		case $s_state:$verb in
+		holding:keep | waiting:renew | committed:renew | committed:keep | reverted:renew | revert-failed:renew) answer ok ;;
+		holding:switch) begin_switch ;;
+		waiting:commit) commit ;;
+		waiting:revert)
+			s_nonce=$nonce s_answer=''
+			revert 'asked for'
+			s_answer=ok
+			save
+			;;
+		waiting:leave)
+			look
+			s_state=released
+			answer ok
+			return
+			;;
+		holding:release)
+			s_state=released
+			answer ok
+			return
+			;;
+		reverted:revert | revert-failed:revert) answer ok ;;
+		committed:release | reverted:release | revert-failed:release)
+			settle
+			answer ok
+			return
+			;;
+		*:ended) continue ;;
+		*)
+			# What cannot be obeyed renews nothing.
+			answer "refused: not while $s_state"
+			continue
+			;;
+		esac
+		end=$(($(uptime_s) + p_lease))
+	done
+}
+
+say_holder() {
+	{
+		printf 'run=%s\ntarget=%s\nwho=%s\ncommit=%s\nsince=%s\n' "$p_run" "$p_target" "$p_who" "$p_commit" "$s_since"
+	} >"$base/holder.$p_run" && chmod 644 "$base/holder.$p_run" && mv -f "$base/holder.$p_run" "$base/holder"
+}
+
+leave() {
+	h=$(alone sed -n 's/^run=//p' "$base/holder" 2>/dev/null)
+	[ "$h" != "$p_run" ] || alone rm -f "$base/holder"
+	case $s_state in
+	released | reverted) alone rm -f "$roots/tmp/$p_run" "$roots/tmp/$p_run+previous" ;;
+	esac
+	exit 0
+}
+
+mode=$1
+# systemd starts us again after a SIGKILL to the whole unit, which takes ExecStopPost along: that is a recovery too.
+[ "$mode" != hold ] || [ ! -e "$2/state" ] || mode=recover
+
+case $mode in
+stc)
+	dir=$2 name=$3 toplevel=$4 action=$5
+	[ -z "${6-}" ] || export "${6?}"
+	"$toplevel/bin/switch-to-configuration" "$action" >"$dir/$name.out" 2>"$dir/$name.err" </dev/null
+	printf '%s\n' $? >"$dir/$name.rc.new"
+	mv -f "$dir/$name.rc.new" "$dir/$name.rc"
+	# shellcheck disable=SC2016
+	timeout 1 sh -c 'echo "ended -" >"$1"' sh "$dir/fifo"
+	exit 0
+	;;
+hold)
+	dir=$2
+	# shellcheck disable=SC1091
+	. "$dir/plan"
+	s_since=$(date +%s)
+	if ! take_lock; then
+		s_state=busy
+		save
+		exit 0
+	fi
+	alone say_holder
+	exec 3<>"$dir/fifo"
+	fifo=1
+	# A link that dangles roots its path from the moment it becomes valid.
+	alone mkdir -p "$roots/tmp"
+	alone ln -sfn "$p_candidate" "$roots/tmp/$p_run"
+	alone ln -sfn "$p_previous" "$roots/tmp/$p_run+previous"
+	look
+	s_running0=$running s_profile0=$profile s_boot0=$boot s_generation0=$generation
+	s_state=holding
+	save
+	obey
+	leave
+	;;
+recover)
+	dir=$2
+	[ -r "$dir/plan" ] || exit 0
+	# shellcheck disable=SC1091
+	. "$dir/plan"
+	load || exit 0
+	case $s_state in
+	busy | released | committed) leave ;;
+	reverted | revert-failed) leave ;;
+	esac
+	# A machine that shuts down boots what it boots.
+	[ "$(systemctl is-system-running)" != stopping ] || exit 0
+	note "the supervisor ended while $s_state"
+	exec 9>>"$base/lock"
+	flock -w 30 9 || reason 'the lock of this target is taken'
+	exec 3<>"$dir/fifo"
+	fifo=1
+	look
+	case $s_state in
+	holding)
+		reason 'the supervisor ended'
+		s_state=released
+		save
+		leave
+		;;
+	committing)
+		if [ "$running" = "$s_effective" ]; then
+			kill_unit boot
+			finish_commit
+		else
+			undo_commit
+		fi
+		;;
+	commit-failed) undo_commit ;;
+	*) revert 'the supervisor ended' ;;
+	esac
+	obey
+	leave
+	;;
+esac
+exit 0

@@ -1,0 +1,64 @@
+# Starts a run's supervisor. Runs as root on the target; stdin is the supervisor's text.
+# $1 run  $2 previous toplevel  $3 the plan  $4 seconds a recovery may take
+umask 077
+run=$1 previous=$2 plan=$3 stop=$4
+base=/run/nixgate dir=/run/nixgate/$1
+mkdir -p "$base" && chmod 755 "$base" || exit 1
+
+# What runs left behind whose unit is gone. Young ones without a state may be about to start.
+now=$(date +%s)
+alive() {
+	case $(systemctl show --property=ActiveState --value "nixgate-$1.service") in
+	active | activating | deactivating | reloading) return 0 ;;
+	esac
+	return 1
+}
+young() { [ $((now - $(stat -c %Y "$1" 2>/dev/null || echo "$now"))) -lt 120 ]; }
+for d in "$base"/*/; do
+	[ -d "$d" ] || continue
+	d=${d%/}
+	alive "${d##*/}" && continue
+	[ ! -s "$d/state" ] && young "$d" && continue
+	rm -rf "$d" && printf 'swept=%s\n' "$d"
+done
+for l in /nix/var/nix/gcroots/nixgate/tmp/*; do
+	[ -L "$l" ] || continue
+	r=${l##*/}
+	r=${r%+previous}
+	alive "$r" || [ -d "$base/$r" ] && continue
+	rm -f "$l" && printf 'swept=%s\n' "$l"
+done
+
+mkdir "$dir" || exit 1
+cat >"$dir/supervisor.sh" && printf '%s' "$plan" >"$dir/plan" && mkfifo "$dir/fifo" || exit 1
+bin=$previous/sw/bin
+if [ -x "$bin/sh" ]; then sh=$bin/sh; else sh=/bin/sh bin=$PATH; fi
+systemd-run --quiet --collect --no-ask-password --service-type=exec --unit="nixgate-$run" \
+	--description="nixgate supervisor of run $run" \
+	--property=IgnoreOnIsolate=yes --property=OOMPolicy=continue --property=OOMScoreAdjust=-900 \
+	--property=TimeoutStopSec="$stop" \
+	--property=Restart=on-failure --property=RestartSec=200ms \
+	--property=StartLimitIntervalSec=3600 --property=StartLimitBurst=20 \
+	--property=ExecStopPost="$sh $dir/supervisor.sh recover $dir" \
+	--setenv=PATH="$bin" "$sh" "$dir/supervisor.sh" hold "$dir" || {
+	systemctl stop "nixgate-$run.service" 2>/dev/null
+	rm -rf "$dir"
+	exit 1
+}
+n=0
+until [ -s "$dir/state" ]; do
+	n=$((n + 1))
+	[ $n -lt 300 ] || break
+	if [ $n -lt 50 ]; then sleep 0.01; else sleep 0.05; fi
+done
+cat "$dir/state"
+if grep -q '^state=busy$' "$dir/state" 2>/dev/null; then
+	sed 's/^/holder_/' "$base/holder" 2>/dev/null
+	# Its ExecStopPost is in there: taken away too early it fails, and systemd starts the unit again and again.
+	n=0
+	while alive "$run" && [ $n -lt 150 ]; do
+		n=$((n + 1))
+		sleep 0.02
+	done
+	rm -rf "$dir"
+fi

@@ -1,0 +1,33 @@
+# Sends the supervisor one message and waits for its answer.
+# $1 run  $2 seconds to wait  $3 verb  $4 nonce
+dir=/run/nixgate/$1 n=0
+[ -p "$dir/fifo" ] || {
+	cat "$dir/state" 2>/dev/null
+	exit 0
+}
+# By the shell's own means: nothing is started while looking.
+answered() {
+	heard='' word=''
+	while IFS='=' read -r k v; do
+		case $k in nonce) heard=$v ;; answer) word=$v ;; esac
+	done 2>/dev/null <"$dir/state"
+	[ "$heard" = "$4" ] && [ -n "$word" ]
+}
+gone() {
+	case $(systemctl show --property=ActiveState --value "nixgate-$1.service") in
+	active | activating | deactivating | reloading) return 1 ;;
+	esac
+}
+# Opening a FIFO that nobody reads blocks.
+# shellcheck disable=SC2016
+timeout 5 sh -c 'printf "%s\n" "$2" >"$1"' sh "$dir/fifo" "$3 $4"
+read -r begun _ </proc/uptime
+begun=${begun%.*}
+until answered "$@"; do
+	n=$((n + 1))
+	read -r now _ </proc/uptime
+	[ $((${now%.*} - begun)) -lt "$2" ] || break
+	if [ $((n % 20)) = 0 ] && gone "$1"; then break; fi
+	if [ $n -lt 20 ]; then sleep 0.01; elif [ $n -lt 60 ]; then sleep 0.05; else sleep 0.2; fi
+done
+[ "$3" = switch ] || cat "$dir/state" 2>/dev/null

@@ -1,0 +1,85 @@
+//! Before a switch: the whole closure is really there, and what the switch would do.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::super::dryrun::DryActivate;
+use super::super::stc::Stc;
+use super::super::{HostError, Privilege, Remote, Script};
+use super::plan::is_store_path;
+
+/// What one remote command found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rehearsal {
+    /// Paths that the database calls valid although their files are gone, or that are not valid at all.
+    pub missing_files: Vec<String>,
+    pub invalid: Vec<String>,
+    /// Files that a toplevel must have and this one has not.
+    pub missing_parts: Vec<String>,
+    /// `None` when the closure is broken: nothing was run then.
+    pub outcome: Option<Stc>,
+    pub plan: DryActivate,
+    /// What dry-activate printed.
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Rehearsal {
+    /// Every path of the closure exists and is valid, and the toplevel is one.
+    pub fn closure_intact(&self) -> bool {
+        self.missing_files.is_empty() && self.invalid.is_empty() && self.missing_parts.is_empty()
+    }
+}
+
+const VERIFY: &str = include_str!("verify.sh");
+
+/// Checks every path of `closure` on the target, then runs the toplevel's `dry-activate`. One remote command.
+///
+/// # Errors
+/// [`HostError`].
+pub async fn dry_activate(
+    remote: &mut impl Remote,
+    toplevel: &str,
+    closure: &[String],
+    deadline: Duration,
+) -> Result<Rehearsal, HostError> {
+    if !is_store_path(toplevel) || !closure.iter().all(|path| is_store_path(path)) {
+        return Err(HostError::Unsendable(
+            "a closure with something that is no store path",
+        ));
+    }
+    let mut input = String::new();
+    for path in closure {
+        input.push_str(path.trim_start_matches("/nix/store/"));
+        input.push('\n');
+    }
+    let script = Script::new(VERIFY).arg(toplevel).input(input);
+    let output = remote.run(&script, Privilege::Root, deadline).await?;
+    let text = output.text();
+    let (head, rest) = text.split_once("\n--nixgate-section--\n").unwrap_or((&text, ""));
+    let (stdout, stderr) = rest.split_once("\n--nixgate-section--\n").unwrap_or((rest, ""));
+    let all = |key: &str| {
+        head.lines()
+            .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    if !head.lines().any(|line| line == "complete=1") {
+        return Err(HostError::Failed {
+            lines: crate::failure::last_lines(&output.stderr, 4),
+        });
+    }
+    let status = all("status")
+        .first()
+        .and_then(|status| status.parse::<i32>().ok());
+    Ok(Rehearsal {
+        missing_files: all("missing"),
+        invalid: all("invalid"),
+        missing_parts: all("part"),
+        outcome: status.map(|status| Stc::classify(status, stdout, stderr, false)),
+        plan: DryActivate::parse(stderr),
+        stdout: stdout.to_owned(),
+        stderr: stderr.to_owned(),
+    })
+}

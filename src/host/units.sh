@@ -1,0 +1,151 @@
+# Units on the target: one run of switch-to-configuration each, and those which ran before. Between common.sh and
+# supervisor.sh, whose variables and "alone", "note" and "hear" it uses.
+# shellcheck disable=SC2317,SC2154,SC2034
+
+# --- switch-to-configuration in a unit of its own -------------------------------------------------------------------
+
+# Kills the whole cgroup of unit $1 and waits until it is empty: an orphaned "activate" would switch again later.
+kill_unit() {
+	u=nixgate-$p_run-$1.service
+	c=$(alone systemctl show --property=ControlGroup --value "$u" 2>/dev/null)
+	n=0
+	while cgroup_busy "$c" || unit_lives "${u%.service}"; do
+		alone systemctl kill --signal=KILL "$u" 2>/dev/null
+		[ $n -gt 0 ] || alone systemctl stop --no-block "$u" 2>/dev/null
+		n=$((n + 1))
+		[ $n -lt 150 ] || return 1
+		if [ $n -le 10 ]; then alone sleep 0.02; else alone sleep 0.2; fi
+	done
+	return 0
+}
+
+cgroup_busy() {
+	[ -n "$1" ] && [ "$1" != / ] || return 1
+	for m in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
+		[ -r "$m$1/cgroup.procs" ] || continue
+		while read -r _; do return 0; done <"$m$1/cgroup.procs"
+	done 2>/dev/null
+	return 1
+}
+
+# Runs TOPLEVEL's switch-to-configuration ACTION as unit $1 under the deadline. Sets rc and timed_out.
+# $1 name  $2 toplevel  $3 action  $4 a variable to set, or nothing
+run_stc() {
+	rc=126 timed_out=''
+	alone rm -f "$dir/$1.rc" "$dir/$1.rc.new"
+	l=$p_previous/sw/lib/locale/locale-archive
+	[ -r "$l" ] && l=LOCALE_ARCHIVE=$l || l=LOCALE_ARCHIVE=
+	stc_unlock
+	alone systemd-run --quiet --collect --no-ask-password --service-type=exec --unit="nixgate-$p_run-$1" \
+		--description="nixgate: switch-to-configuration $3 ($1)" --property=IgnoreOnIsolate=yes \
+		--setenv=PATH="$PATH" --setenv="$l" "$(command -v sh)" "$dir/supervisor.sh" \
+		stc "$dir" "$1" "$2" "$3" "${4-}" || return 0
+	end=$(($(uptime_s) + p_activate))
+	while [ ! -e "$dir/$1.rc" ]; do
+		left=$((end - $(uptime_s)))
+		if [ $left -le 0 ]; then
+			timed_out=1 rc=137
+			note "$1: no end within $p_activate s"
+			kill_stop_jobs
+			kill_unit "$1" || note "$1: processes are left that cannot be killed"
+			break
+		fi
+		[ $left -le 2 ] || left=2
+		if hear $left; then
+			verb=${msg%% *} nonce=${msg#* }
+			case $verb in ended) ;; *) answer "busy: $s_state" ;; esac
+		elif [ ! -e "$dir/$1.rc" ] && ! unit_lives "nixgate-$p_run-$1"; then
+			# Killed from outside.
+			[ -e "$dir/$1.rc" ] || break
+		fi
+	done
+	if [ -e "$dir/$1.rc" ]; then
+		read -r rc <"$dir/$1.rc"
+	else
+		rc=137
+	fi
+	# Whatever is left in its cgroup ends before anything else starts.
+	kill_unit "$1" || note "$1: processes are left that cannot be killed"
+}
+
+# A unit that hangs while stopping would hang the next run as well. A hung start needs nothing.
+kill_stop_jobs() {
+	alone systemctl list-jobs --no-legend --plain --no-pager --full 2>/dev/null | while read -r _ u t s; do
+		case "$t $s" in
+		'stop running' | 'restart running')
+			note "$u hangs while stopping: killed"
+			systemctl kill --signal=KILL "$u"
+			;;
+		esac
+	done 8>&- 9>&-
+}
+
+# --- what ran before ------------------------------------------------------------------------------------------------
+
+# Units whose absence after a revert would be our doing: not sessions, not transient ones.
+active_units() {
+	systemctl list-units --state=active --type=service,socket,timer,path,mount,automount,swap --no-legend --plain \
+		--no-pager --full | while read -r u _; do
+		case $u in
+		'' | nixgate-* | session-* | user@* | user-runtime-dir@* | run-*) ;;
+		*) printf '%s\n' "$u" ;;
+		esac
+	done
+}
+
+remember() {
+	alone active_units >"$dir/active-before" 9>&-
+	alone failed_units >"$dir/failed-before" 9>&-
+}
+
+# Prints those of the units on stdin that are down, may be started by name, and should be.
+down_units() {
+	while IFS= read -r u; do
+		[ -n "$u" ] || continue
+		active='' fragment='' triggers='' result=''
+		while IFS='=' read -r k v; do
+			case $k in
+			ActiveState) active=$v ;;
+			FragmentPath) fragment=$v ;;
+			TriggeredBy) triggers=$v ;;
+			Result) result=$v ;;
+			esac
+		done <<-END
+			$(systemctl show --property=ActiveState,FragmentPath,TriggeredBy,Result -- "$u")
+		END
+		[ "$active" = inactive ] || [ "$active" = failed ] || continue
+		[ -e "$fragment" ] || continue
+		case $fragment in /run/systemd/transient/*) continue ;; esac
+		case $u:$triggers in
+		*:*.timer* | *:*.path*) [ "$result" != success ] || continue ;; # its next turn comes by itself
+		*@*:*.socket*) continue ;;                                     # one connection's instance
+		esac
+		printf '%s\n' "$u"
+	done
+}
+
+still_down() {
+	while IFS= read -r u; do
+		systemctl --quiet is-active "$u" && continue
+		[ "$(systemctl show --property=Type --value -- "$u")" = oneshot ] &&
+			[ "$(systemctl show --property=Result --value -- "$u")" = success ] && continue
+		printf '%s\n' "$u"
+	done
+}
+
+# Those which the candidate took along, sockets first.
+start_again() {
+	down_units <"$dir/active-before" >"$dir/down"
+	[ -s "$dir/down" ] || return 0
+	grep -e '\.socket$' "$dir/down" >"$dir/down.sockets"
+	grep -v -e '\.socket$' "$dir/down" >"$dir/down.others"
+	for f in sockets others; do
+		while IFS= read -r u; do
+			note "starting $u, which ran before"
+			timeout 60 systemctl --no-ask-password start "$u"
+		done <"$dir/down.$f"
+	done
+	still_down <"$dir/down" >"$dir/down.still"
+}
+
+new_failures() { failed_units | grep -v -x -F -f "$dir/failed-before"; }

@@ -1,0 +1,496 @@
+//! How a script travels: one compound command on a shell's stdin, answered between lines that carry a nonce.
+//!
+//! A shell parses a compound command whole before it runs any of it, so half of a text, cut by a lost link, does
+//! nothing. What start-up files print comes before the first nonce and is dropped.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::connect::{ConnectClass, ConnectError};
+use super::script::{HostError, Output, Privilege, Script, SudoError};
+use super::{Endpoint, Secret, Sudo};
+use crate::failure::last_lines;
+
+const PRELUDE: &str = include_str!("prelude.sh");
+/// The operator waits this much longer than the host may take: `timeout` there kills after two seconds more.
+const GRACE: Duration = Duration::from_secs(4);
+
+/// The only text a login shell ever sees.
+pub(super) const LOGIN: &str = "exec /bin/sh";
+
+/// 128 random bits, so that nothing a script prints is taken for the frame.
+pub(super) fn nonce() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut bytes = [0u8; 16];
+    let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    if random.is_err() {
+        // Uniqueness within this process is what correctness needs; randomness guards against hostile output.
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let time = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        bytes[..8].copy_from_slice(&count.to_be_bytes());
+        bytes[8..].copy_from_slice(&(time.as_nanos() as u64 ^ u64::from(std::process::id())).to_be_bytes());
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A script ready to be sent.
+pub(super) struct Wire {
+    pub nonce: String,
+    pub text: String,
+    pub deadline: Duration,
+    privilege: Privilege,
+}
+
+/// The text to send for `script`.
+///
+/// # Errors
+/// [`HostError::Unsendable`] for bytes that no shell takes.
+pub(super) fn wire(
+    endpoint: &Endpoint,
+    script: &Script,
+    privilege: Privilege,
+    deadline: Duration,
+) -> Result<Wire, HostError> {
+    let nonce = nonce();
+    let quote = |arg: &str| {
+        shlex::try_quote(arg)
+            .map(|quoted| quoted.into_owned())
+            .map_err(|_| HostError::Unsendable("a NUL byte"))
+    };
+    let mut inner =
+        format!("{{\nprintf '\\n%s begin\\n' {nonce}\nprintf '\\n%s begin\\n' {nonce} >&2\nset --");
+    for arg in &script.args {
+        inner.push(' ');
+        inner.push_str(&quote(arg)?);
+    }
+    inner.push_str("\n{\n");
+    inner.push_str(&script.text);
+    match &script.input {
+        None => inner.push_str("\n} </dev/null\nexit\n}\n"),
+        Some(input) if input.contains('\0') => return Err(HostError::Unsendable("a NUL byte")),
+        Some(input) => {
+            inner.push_str(&format!("\n}} <<'{nonce}-in'\n{input}"));
+            if !input.is_empty() && !input.ends_with('\n') {
+                inner.push('\n');
+            }
+            inner.push_str(&format!("{nonce}-in\nexit\n}}\n"));
+        }
+    }
+    let want = match privilege {
+        Privilege::User => "user",
+        Privilege::Root => "root",
+        Privilege::RootIfPossible => "either",
+    };
+    let sudo = match endpoint.sudo {
+        Sudo::Auto | Sudo::Nopasswd => "auto",
+        Sudo::None => "none",
+        Sudo::Ask => "ask",
+    };
+    let seconds = deadline.as_secs_f64().ceil().max(1.0) as u64;
+    let password = match (&endpoint.password, endpoint.sudo, privilege) {
+        (_, _, Privilege::User) | (None, _, _) => String::new(),
+        (Some(secret), Sudo::Ask, _) => password_lines(secret, &nonce)?,
+        _ => String::new(),
+    };
+    let text = format!(
+        "{{\nng_body() {{\ncat <<'{nonce}-body'\n{inner}{nonce}-body\n}}\n{password}\
+         set -- {nonce} {want} {sudo} {seconds}\n{PRELUDE}\nunset ng_pw\n}}\n"
+    );
+    Ok(Wire {
+        nonce,
+        text,
+        deadline,
+        privilege,
+    })
+}
+
+fn password_lines(secret: &Secret, nonce: &str) -> Result<String, HostError> {
+    let text = secret.expose();
+    if text.contains(['\n', '\0']) {
+        return Err(HostError::Unsendable("a line break in the password"));
+    }
+    Ok(format!("IFS= read -r ng_pw <<'{nonce}-pw'\n{text}\n{nonce}-pw\n"))
+}
+
+/// Sends and waits. `hello` bounds the time until a shell answers at all; `authenticated` says that the login is known
+/// to have succeeded, so that silence is the account's doing.
+pub(super) async fn converse<W, O, E>(
+    wire: &Wire,
+    hello: Duration,
+    authenticated: bool,
+    (writer, stdout, stderr): (&mut W, &mut O, &mut E),
+) -> Result<Output, HostError>
+where
+    W: AsyncWrite + Unpin,
+    O: AsyncRead + Unpin,
+    E: AsyncRead + Unpin,
+{
+    let started = Instant::now();
+    let mut out = Vec::new();
+    let mut err = Vec::new();
+    let ended = {
+        let write = async {
+            // A broken pipe shows at the reading ends too, and there with the reason.
+            let _ = writer.write_all(wire.text.as_bytes()).await;
+            let _ = writer.flush().await;
+            Ok::<(), Stop>(())
+        };
+        let read_out = read_to_end(stdout, &wire.nonce, &mut out, Some(hello));
+        let read_err = read_to_end(stderr, &wire.nonce, &mut err, None);
+        tokio::time::timeout(wire.deadline + GRACE, async {
+            tokio::try_join!(write, read_out, read_err)
+        })
+        .await
+    };
+    let stderr = String::from_utf8_lossy(&err).into_owned();
+    match ended {
+        Ok(Ok(_)) => parse(wire, &out, &stderr, started.elapsed()),
+        Ok(Err(Stop::NoHello)) => Err(HostError::Connect(ConnectError::new(
+            ConnectClass::Hang,
+            last_lines(&stderr, 4),
+        ))),
+        Ok(Err(Stop::Eof)) if find(&out, format!("\n{} hello\n", wire.nonce).as_bytes()).is_none() => {
+            let all = format!("{}\n{stderr}", String::from_utf8_lossy(&out));
+            let mut error = ConnectError::from_stderr(&all);
+            if error.class == ConnectClass::Other && authenticated {
+                error.class = ConnectClass::NoLogin;
+            }
+            Err(HostError::Connect(error))
+        }
+        Ok(Err(Stop::Eof)) => Err(HostError::Lost {
+            lines: last_lines(after_hello(&stderr, &wire.nonce), 4),
+        }),
+        Err(_) => {
+            let begin = format!("\n{} begin\n", wire.nonce);
+            let from = find(&out, begin.as_bytes()).map_or(out.len(), |at| at + begin.len());
+            Err(HostError::Timeout {
+                after: wire.deadline,
+                killed: false,
+                stdout: out[from..].to_vec(),
+                stderr: after_hello(&stderr, &wire.nonce).to_owned(),
+            })
+        }
+    }
+}
+
+enum Stop {
+    Eof,
+    NoHello,
+}
+
+/// Reads until the line `<nonce> end <status>`.
+async fn read_to_end<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    nonce: &str,
+    into: &mut Vec<u8>,
+    hello: Option<Duration>,
+) -> Result<(), Stop> {
+    let end = format!("\n{nonce} end ");
+    let hello_line = format!("\n{nonce} hello\n");
+    let must_greet_by = hello.map(|after| tokio::time::Instant::now() + after);
+    let mut greeted = hello.is_none();
+    let mut searched = 0;
+    let mut buffer = vec![0u8; 16 * 1024];
+    loop {
+        let read = match must_greet_by {
+            Some(at) if !greeted => match tokio::time::timeout_at(at, reader.read(&mut buffer)).await {
+                Ok(read) => read,
+                Err(_) => return Err(Stop::NoHello),
+            },
+            _ => reader.read(&mut buffer).await,
+        };
+        let count = read.unwrap_or(0);
+        if count == 0 {
+            // stderr may close first; only stdout's end is decisive.
+            return if hello.is_some() { Err(Stop::Eof) } else { Ok(()) };
+        }
+        into.extend_from_slice(&buffer[..count]);
+        greeted = greeted || find(into, hello_line.as_bytes()).is_some();
+        if let Some(at) = find(&into[searched..], end.as_bytes())
+            && into[searched + at + end.len()..].contains(&b'\n')
+        {
+            return Ok(());
+        }
+        searched = into.len().saturating_sub(end.len() + 8);
+    }
+}
+
+fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
+    hay.windows(needle.len()).position(|window| window == needle)
+}
+
+fn after_hello<'a>(text: &'a str, nonce: &str) -> &'a str {
+    let hello = format!("\n{nonce} hello\n");
+    text.find(&hello).map_or(text, |at| &text[at + hello.len()..])
+}
+
+/// Takes the frame apart.
+fn parse(wire: &Wire, out: &[u8], err: &str, took: Duration) -> Result<Output, HostError> {
+    let nonce = &wire.nonce;
+    let begin = format!("\n{nonce} begin\n");
+    let end = format!("\n{nonce} end ");
+    let lost = || HostError::Lost {
+        lines: last_lines(after_hello(err, nonce), 4),
+    };
+    let end_at = find(out, end.as_bytes()).ok_or_else(lost)?;
+    let status = String::from_utf8_lossy(&out[end_at + end.len()..]);
+    let status: i32 = status
+        .lines()
+        .next()
+        .and_then(|line| line.trim().parse().ok())
+        .ok_or_else(lost)?;
+    let begin_at = find(out, begin.as_bytes()).filter(|at| *at < end_at);
+    let preface = String::from_utf8_lossy(&out[..begin_at.unwrap_or(end_at)]).into_owned();
+    let err_end = err.find(&end).unwrap_or(err.len());
+    let err = &err[..err_end];
+    let (said, stderr) = match err.find(&begin) {
+        Some(at) => (after_hello(&err[..at], nonce), &err[at + begin.len()..]),
+        None => (after_hello(err, nonce), ""),
+    };
+    let sudo = sudo_error(&preface, said, nonce);
+    let Some(begin_at) = begin_at else {
+        return Err(match sudo {
+            Some(error) => HostError::Sudo(error),
+            // sudo passed its probe and failed a moment later, or env or timeout is missing.
+            None if wire.privilege == Privilege::Root && said.contains("sudo") => {
+                HostError::Sudo(SudoError::Other {
+                    user: String::new(),
+                    lines: last_lines(said, 4),
+                })
+            }
+            None if status == 124 || status == 137 => HostError::Timeout {
+                after: wire.deadline,
+                killed: true,
+                stdout: Vec::new(),
+                stderr: said.to_owned(),
+            },
+            None => HostError::Lost {
+                lines: last_lines(said, 4),
+            },
+        });
+    };
+    // A frame line starts with a newline of its own; after an empty output the two frames share none.
+    let stdout = out
+        .get(begin_at + begin.len()..end_at)
+        .unwrap_or_default()
+        .to_vec();
+    let stderr = stderr.to_owned();
+    if matches!(status, 124 | 137) && took >= wire.deadline {
+        return Err(HostError::Timeout {
+            after: wire.deadline,
+            killed: true,
+            stdout,
+            stderr,
+        });
+    }
+    Ok(Output {
+        status,
+        stdout,
+        stderr,
+        sudo,
+    })
+}
+
+/// From the line `<nonce> sudo <word> <user>`.
+fn sudo_error(preface: &str, said: &str, nonce: &str) -> Option<SudoError> {
+    let mark = format!("{nonce} sudo ");
+    let line = preface.lines().find_map(|line| line.strip_prefix(&mark))?;
+    let (word, user) = line.split_once(' ').unwrap_or((line, ""));
+    let user = user.to_owned();
+    let lines = last_lines(said, 4);
+    Some(match word {
+        "needs-password" => SudoError::NeedsPassword { user },
+        "wrong-password" => SudoError::WrongPassword { user },
+        "not-allowed" => SudoError::NotAllowed { user, lines },
+        "missing" => SudoError::Missing { user, lines },
+        _ => SudoError::Other { user, lines },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use tokio::process::Command;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Sends a script through each shell that a host may have as its `sh`, inner ones included.
+    async fn through(script: &Script, before: &str, deadline: Duration) -> Vec<Result<Output, HostError>> {
+        let mut results = Vec::new();
+        for shell in ["/bin/dash", "/bin/bash"] {
+            let endpoint = Endpoint::local("here");
+            let mut wire = wire(&endpoint, script, Privilege::User, deadline).expect("a wire");
+            wire.text = format!("{before}{}", wire.text.replace("/bin/sh", shell));
+            results.push(send(shell, &wire, SECOND).await);
+        }
+        results
+    }
+
+    async fn send(shell: &str, wire: &Wire, hello: Duration) -> Result<Output, HostError> {
+        let mut child = Command::new(shell)
+            .env("NIXGATE_TEST", "kept out")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("a shell");
+        let mut stdin = child.stdin.take().expect("stdin");
+        let mut stdout = child.stdout.take().expect("stdout");
+        let mut stderr = child.stderr.take().expect("stderr");
+        converse(wire, hello, true, (&mut stdin, &mut stdout, &mut stderr)).await
+    }
+
+    #[tokio::test]
+    async fn output_comes_back_byte_for_byte_and_start_up_noise_does_not() {
+        let script = Script::new("printf 'a\\n\\nb'; printf 'oops\\n' >&2; exit 3");
+        for result in through(&script, "echo banner; echo warning >&2\n", 5 * SECOND).await {
+            let output = result.expect("an output");
+            assert_eq!((output.status, output.text().as_ref()), (3, "a\n\nb"));
+            assert_eq!(output.stderr.trim_end(), "oops");
+        }
+    }
+
+    #[tokio::test]
+    async fn arguments_arrive_as_they_are() {
+        let nasty = [
+            "", "a b", "$(id)", "`id`", "it's", "a\nb\n", "\\", "\"", "*", "ü", "-n", "!x",
+        ];
+        let script = Script::new("for a do printf '<%s>' \"$a\"; done").args(nasty);
+        let expected: String = nasty.iter().map(|arg| format!("<{arg}>")).collect();
+        for result in through(&script, "", 5 * SECOND).await {
+            assert_eq!(result.expect("an output").text(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn input_of_any_size_arrives_and_stdin_is_empty_without() {
+        let list: String = (0..20_000).map(|n| format!("{n:032}-package\n")).collect();
+        let script = Script::new("wc -lc | { read -r l c; echo $l $c; }").input(list.clone());
+        for result in through(&script, "", 20 * SECOND).await {
+            assert_eq!(
+                result.expect("an output").text(),
+                format!("20000 {}\n", list.len())
+            );
+        }
+        for result in through(&Script::new("wc -c"), "", 5 * SECOND).await {
+            assert_eq!(result.expect("an output").text().trim(), "0");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_environment_is_cleared() {
+        for result in through(&Script::new("env | sed 's/=.*//' | sort"), "", 5 * SECOND).await {
+            let output = result.expect("an output");
+            let text = output.text().into_owned();
+            let names: Vec<&str> = text
+                .lines()
+                .filter(|n| !["_", "PWD", "SHLVL", "OLDPWD"].contains(n))
+                .collect();
+            assert_eq!(names, ["HOME", "LC_ALL", "LOGNAME", "PATH", "USER"]);
+        }
+    }
+
+    #[test]
+    fn half_of_a_text_runs_nothing() {
+        use std::io::Write as _;
+        let dir = tempfile::tempdir().expect("a directory");
+        let mark = dir.path().join("ran");
+        let script = Script::new(": >\"$1\"")
+            .arg(mark.to_str().expect("text"))
+            .input("a\nb\n");
+        let whole = wire(&Endpoint::local("here"), &script, Privilege::User, SECOND).expect("a wire");
+        for shell in ["/bin/dash", "/bin/bash"] {
+            for cut in (0..whole.text.len() - 2).step_by(41) {
+                let mut child = std::process::Command::new(shell)
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .expect("a shell");
+                let mut stdin = child.stdin.take().expect("stdin");
+                stdin.write_all(&whole.text.as_bytes()[..cut]).expect("written");
+                drop(stdin);
+                child.wait().expect("an end");
+                assert!(!mark.exists(), "{shell} ran at {cut}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deadline_ends_the_script_on_the_host() {
+        for result in through(&Script::new("echo begun; sleep 30"), "", SECOND).await {
+            match result {
+                Err(HostError::Timeout {
+                    killed: true, stdout, ..
+                }) => assert_eq!(stdout, b"begun\n"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shell_that_never_answers_hangs_and_one_that_ends_has_no_login() {
+        let wire = wire(
+            &Endpoint::local("here"),
+            &Script::new(":"),
+            Privilege::User,
+            5 * SECOND,
+        )
+        .expect("a wire");
+        let mut child = Command::new("sleep")
+            .arg("30")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("sleep");
+        let mut ends = (
+            child.stdin.take().expect("stdin"),
+            child.stdout.take().expect("stdout"),
+            child.stderr.take().expect("stderr"),
+        );
+        match converse(&wire, SECOND, true, (&mut ends.0, &mut ends.1, &mut ends.2)).await {
+            Err(HostError::Connect(error)) => assert_eq!(error.class, ConnectClass::Hang),
+            other => panic!("{other:?}"),
+        }
+        match send("/bin/true", &wire, SECOND).await {
+            Err(HostError::Connect(error)) => assert_eq!(error.class, ConnectClass::NoLogin),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn s3_15_a_password_is_one_line_and_only_in_the_text_that_needs_it() {
+        let mut endpoint = Endpoint::local("here");
+        endpoint.sudo = Sudo::Ask;
+        endpoint.password = Some(Secret::new("hunter2"));
+        let text = |endpoint: &Endpoint, privilege| wire(endpoint, &Script::new(":"), privilege, SECOND);
+        assert!(
+            !text(&endpoint, Privilege::User)
+                .expect("a wire")
+                .text
+                .contains("hunter2")
+        );
+        assert_eq!(
+            text(&endpoint, Privilege::Root)
+                .expect("a wire")
+                .text
+                .matches("hunter2")
+                .count(),
+            1
+        );
+        assert!(!format!("{endpoint:?}").contains("hunter2"));
+        endpoint.password = Some(Secret::new("a\nb"));
+        assert!(text(&endpoint, Privilege::Root).is_err());
+    }
+}

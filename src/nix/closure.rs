@@ -1,0 +1,172 @@
+//! The closure of a path: what it consists of, in one command and in a format that no version of Nix has changed.
+
+use super::exec::{Exec, ExecOutput};
+use super::path::{StorePath, hex, sha256_hex};
+use super::said;
+use crate::diff::PathSize;
+use crate::failure::{Failure, Reason};
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// What a store knows about one path.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PathInfo {
+    pub path: StorePath,
+    /// SHA-256 of the path's NAR, 64 lower-case hex digits.
+    pub nar_hash: String,
+    pub nar_size: u64,
+    pub deriver: Option<StorePath>,
+    pub references: Vec<StorePath>,
+}
+
+/// A path with everything it refers to, sorted by path.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Closure {
+    pub toplevel: StorePath,
+    pub entries: Vec<PathInfo>,
+}
+
+impl Closure {
+    /// Sorts the entries and checks that they are a closure: each path once, the toplevel among them, and no reference
+    /// that leads out. A list cut short is thereby found.
+    pub fn new(toplevel: StorePath, mut entries: Vec<PathInfo>) -> Result<Self, String> {
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries.dedup();
+        if let Some(pair) = entries.windows(2).find(|pair| pair[0].path == pair[1].path) {
+            return Err(format!(
+                "{} is listed twice, with different contents",
+                pair[0].path
+            ));
+        }
+        let known: HashSet<&StorePath> = entries.iter().map(|entry| &entry.path).collect();
+        if !known.contains(&toplevel) {
+            return Err(format!("{toplevel} itself is missing from the list"));
+        }
+        for entry in &entries {
+            if let Some(lost) = entry.references.iter().find(|path| !known.contains(path)) {
+                return Err(format!(
+                    "{} refers to {lost}, which is missing from the list",
+                    entry.path
+                ));
+            }
+        }
+        Ok(Closure { toplevel, entries })
+    }
+
+    /// SHA-256 over the lines `path NUL sha256:<64 hex> LF`, sorted bytewise by path.
+    pub fn digest(&self) -> String {
+        let mut sum = Sha256::new();
+        for entry in &self.entries {
+            sum.update(format!("{}\0sha256:{}\n", entry.path, entry.nar_hash));
+        }
+        hex(&sum.finalize())
+    }
+
+    /// How many paths.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The sum of the NAR sizes.
+    pub fn bytes(&self) -> u64 {
+        self.entries
+            .iter()
+            .fold(0, |sum, entry| sum.saturating_add(entry.nar_size))
+    }
+
+    pub fn paths(&self) -> impl Iterator<Item = &StorePath> {
+        self.entries.iter().map(|entry| &entry.path)
+    }
+
+    pub fn get(&self, path: &StorePath) -> Option<&PathInfo> {
+        let index = self.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
+        self.entries.get(index)
+    }
+
+    /// The NAR hash of the toplevel.
+    pub fn toplevel_hash(&self) -> &str {
+        self.get(&self.toplevel).map_or("", |entry| &entry.nar_hash)
+    }
+
+    /// What the package diff needs to know of it.
+    pub fn sizes(&self) -> impl Iterator<Item = PathSize<'_>> {
+        self.entries.iter().map(|entry| PathSize {
+            path: entry.path.as_str(),
+            bytes: entry.nar_size,
+            deriver: entry.deriver.as_ref().map(StorePath::as_str),
+        })
+    }
+}
+
+/// Two commands in one round trip. The list is complete before anything is dumped: an empty list would make
+/// `--dump-db` print the whole database.
+const DUMP: &str = r#"set -e
+paths=$(nix-store -qR -- "$1")
+[ -n "$paths" ]
+printf '%s\n' "$paths" | xargs nix-store --dump-db
+"#;
+
+/// Reads the closure of `toplevel` from the store where `exec` runs.
+pub async fn closure<E: Exec>(
+    exec: &E,
+    toplevel: &StorePath,
+    deadline: Duration,
+) -> Result<Closure, Failure> {
+    let output = super::script(exec, DUMP, &[toplevel.as_str()], None, deadline).await?;
+    closure_of(toplevel, &output)
+}
+
+/// Judges what [`closure`]'s command printed.
+pub fn closure_of(toplevel: &StorePath, output: &ExecOutput) -> Result<Closure, Failure> {
+    let what = format!("cannot read the closure of {toplevel}");
+    if !output.ok() {
+        return Err(said::failure(Reason::Store, what, output));
+    }
+    parse_dump_db(&output.out())
+        .and_then(|entries| Closure::new(toplevel.clone(), entries))
+        .map_err(|why| Failure::failed(Reason::Store, what).why(why))
+}
+
+/// Parses `nix-store --dump-db`: per path its name, hash, size, deriver (or an empty line), the number of references,
+/// and those.
+pub fn parse_dump_db(text: &str) -> Result<Vec<PathInfo>, String> {
+    let mut lines = text.lines();
+    let mut entries = Vec::new();
+    while let Some(first) = lines.next() {
+        let path = StorePath::new(first).map_err(|e| e.to_string())?;
+        let mut line = |what: &str| {
+            lines
+                .next()
+                .ok_or_else(|| format!("{path}: the list ends before its {what}"))
+        };
+        let hash = line("hash")?;
+        let nar_hash =
+            sha256_hex(hash).ok_or_else(|| format!("{path}: `{}` is no SHA-256", hash.escape_debug()))?;
+        let size = line("size")?;
+        let nar_size = size
+            .parse()
+            .map_err(|_| format!("{path}: `{}` is no size", size.escape_debug()))?;
+        let deriver = match line("deriver")? {
+            "" => None,
+            text => Some(StorePath::new(text).map_err(|e| format!("{path}: {e}"))?),
+        };
+        let count = line("references")?;
+        let count: u32 = count
+            .parse()
+            .map_err(|_| format!("{path}: `{}` is no number", count.escape_debug()))?;
+        let mut references = Vec::new();
+        for _ in 0..count {
+            references.push(StorePath::new(line("references")?).map_err(|e| format!("{path}: {e}"))?);
+        }
+        references.sort();
+        entries.push(PathInfo {
+            path,
+            nar_hash,
+            nar_size,
+            deriver,
+            references,
+        });
+    }
+    Ok(entries)
+}

@@ -1,0 +1,141 @@
+//! GC roots that keep recorded closures alive, on a builder or a target.
+//!
+//! root's are direct links below `/nix/var/nix/gcroots/nixgate/`; they may be made before the path exists. Another user
+//! cannot write there, so theirs are below `${XDG_STATE_HOME:-~/.local/state}/nixgate/roots/`, registered by
+//! `nix-store --add-root`, which needs a valid path.
+
+use super::exec::Exec;
+use super::path::StorePath;
+use super::said;
+use crate::failure::{Failure, Reason};
+use std::time::Duration;
+
+/// One root of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// Its name within the directory that was asked for.
+    pub name: String,
+    pub path: StorePath,
+}
+
+/// Sets `$dir` to where the roots of `$1` belong.
+const WHERE: &str = r#"set -e
+if [ "$(id -u)" = 0 ]; then base=/nix/var/nix/gcroots/nixgate
+else base=${XDG_STATE_HOME:-$HOME/.local/state}/nixgate/roots; fi
+dir=$base/$1
+"#;
+
+/// A link is replaced by renaming a new one over it: at no moment is the path without a root.
+const ADD: &str = r#"mkdir -p -- "$dir"
+if [ "$(id -u)" = 0 ]; then
+    ln -s -- "$3" "$dir/.$2.$$"
+    mv -fT -- "$dir/.$2.$$" "$dir/$2" 2>/dev/null || { rm -f -- "$dir/.$2.$$"; ln -sfn -- "$3" "$dir/$2"; }
+else
+    nix-store --realise "$3" --add-root "$dir/$2" --indirect >/dev/null
+fi
+[ "$(readlink -- "$dir/$2")" = "$3" ]
+printf '%s\n' "$dir/$2"
+"#;
+
+const REMOVE: &str = r#"rm -f -- "$dir/$2"
+rmdir -- "$dir" 2>/dev/null || :
+"#;
+
+const LIST: &str = r#"[ -d "$dir" ] || exit 0
+cd -- "$dir"
+for link in *; do
+    [ -L "$link" ] || continue
+    printf '%s\n%s\n' "$link" "$(readlink -- "$link")"
+done
+"#;
+
+/// Roots are files that we name: labels and digits, never a way out of the directory.
+fn check(what: &str, text: &str) -> Result<(), Failure> {
+    let fine = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with(['.', '-'])
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.+".contains(&b))
+    };
+    let whole = if what == "directory" {
+        text.split('/').all(fine)
+    } else {
+        fine(text)
+    };
+    if whole {
+        return Ok(());
+    }
+    Err(Failure::failed(
+        Reason::Internal,
+        format!("`{}` is no {what} for roots", text.escape_debug()),
+    ))
+}
+
+/// Roots `path` as `<dir>/<name>`; says where the link is. An existing root of that name is replaced.
+pub async fn add_root<E: Exec>(
+    exec: &E,
+    dir: &str,
+    name: &str,
+    path: &StorePath,
+    deadline: Duration,
+) -> Result<String, Failure> {
+    check("directory", dir)?;
+    check("name", name)?;
+    let text = format!("{WHERE}{ADD}");
+    let output = super::script(exec, &text, &[dir, name, path.as_str()], None, deadline).await?;
+    if !output.ok() {
+        return Err(said::failure(
+            Reason::Store,
+            format!("cannot make the root {dir}/{name} for {path}"),
+            &output,
+        ));
+    }
+    Ok(output.out().trim_end().to_string())
+}
+
+/// Removes the root `<dir>/<name>`; one that is not there is no error.
+pub async fn remove_root<E: Exec>(
+    exec: &E,
+    dir: &str,
+    name: &str,
+    deadline: Duration,
+) -> Result<(), Failure> {
+    check("directory", dir)?;
+    check("name", name)?;
+    let output = super::script(exec, &format!("{WHERE}{REMOVE}"), &[dir, name], None, deadline).await?;
+    if !output.ok() {
+        return Err(said::failure(
+            Reason::Store,
+            format!("cannot remove the root {dir}/{name}"),
+            &output,
+        ));
+    }
+    Ok(())
+}
+
+/// The roots in `<dir>`, by name. A link that is not to a store path is none of ours.
+pub async fn list_roots<E: Exec>(exec: &E, dir: &str, deadline: Duration) -> Result<Vec<Root>, Failure> {
+    check("directory", dir)?;
+    let output = super::script(exec, &format!("{WHERE}{LIST}"), &[dir], None, deadline).await?;
+    if !output.ok() {
+        return Err(said::failure(
+            Reason::Store,
+            format!("cannot list the roots in {dir}"),
+            &output,
+        ));
+    }
+    let text = output.out();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut roots: Vec<Root> = lines
+        .chunks_exact(2)
+        .filter_map(|pair| {
+            Some(Root {
+                name: pair[0].to_string(),
+                path: StorePath::new(pair[1]).ok()?,
+            })
+        })
+        .collect();
+    roots.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(roots)
+}

@@ -1,0 +1,5 @@
+//! Decisions about a run made from what is known before it: pure.
+
+mod risk;
+
+pub use risk::risky;

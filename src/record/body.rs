@@ -1,0 +1,201 @@
+//! A record as bytes: the raw tag object that git stores. Made once from a draft and never rebuilt.
+
+use super::evidence::{DiffEvidence, Evidence};
+use super::name::{Kind, OnHost, RecordName, Target, Utc};
+use super::{Oid, sha256_hex, text};
+
+/// The line before the evidence.
+pub const BEGIN: &str = "-----BEGIN NIXGATE EVIDENCE-----";
+/// The line after the evidence.
+pub const END: &str = "-----END NIXGATE EVIDENCE-----";
+/// The version of the body's layout.
+pub const SCHEMA: &str = "1";
+
+/// The record before this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Id of its tag object.
+    pub oid: Oid,
+    /// SHA-256 of its raw content, signature included.
+    pub sha256: String,
+    pub name: RecordName,
+}
+
+/// A record that is about to be made.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    pub target: Target,
+    pub kind: Kind,
+    /// From 1.
+    pub seq: u64,
+    pub commit: Oid,
+    pub tagger_name: String,
+    pub tagger_mail: String,
+    /// See [`Utc::behind`].
+    pub time: Utc,
+    /// What the commit is about; stands behind the subject line.
+    pub subject: String,
+    pub evidence: Evidence,
+    pub previous: Option<Link>,
+    /// What a rollback or a deploy puts on the host.
+    pub restores: Option<OnHost>,
+    pub withdraws: Vec<RecordName>,
+    /// Values that must not stand in the record.
+    pub secrets: Vec<String>,
+}
+
+impl Draft {
+    pub fn name(&self) -> RecordName {
+        RecordName::new(self.target.clone(), self.time, &self.commit)
+    }
+
+    /// The raw bytes of the tag object, unsigned.
+    pub fn payload(&self) -> Vec<u8> {
+        let line = self.evidence.to_line(&self.secrets);
+        // What is said in prose is what stands in the block: redacted and cut.
+        let told = Evidence::from_line(&line).unwrap_or_else(|_| self.evidence.clone());
+        let mut out = String::with_capacity(line.len() + 2048);
+        let mut put = |text: &str| {
+            out.push_str(text);
+            out.push('\n');
+        };
+        put(&format!("object {}", self.commit));
+        put("type commit");
+        put(&format!("tag {}", self.name()));
+        let (name, mail) = (identity(&self.tagger_name), identity(&self.tagger_mail));
+        put(&format!("tagger {name} <{mail}> {} +0000", self.time.unix()));
+        put("");
+        put(&self.headline());
+        put("");
+        let prose = self.prose(&told);
+        prose.iter().for_each(|line| put(line));
+        put("");
+        put(BEGIN);
+        put(&line);
+        put(END);
+        put("");
+        put(&format!("Nixgate-Schema: {SCHEMA}"));
+        put(&format!("Nixgate-Target: {}", self.target));
+        put(&format!("Nixgate-Kind: {}", self.kind));
+        put(&format!("Nixgate-Seq: {}", self.seq));
+        if let Some(previous) = &self.previous {
+            put(&format!("Nixgate-Previous: {}", previous.oid));
+            put(&format!("Nixgate-Previous-SHA256: {}", previous.sha256));
+        }
+        put(&format!(
+            "Nixgate-Evidence-SHA256: {}",
+            sha256_hex(line.as_bytes())
+        ));
+        if let Some(restores) = &self.restores {
+            put(&format!("Nixgate-Restores: {restores}"));
+        }
+        for name in &self.withdraws {
+            put(&format!("Nixgate-Withdraws: {name}"));
+        }
+        out.into_bytes()
+    }
+
+    fn headline(&self) -> String {
+        let short = self.name().short().to_owned();
+        let what = match (self.kind, &self.restores) {
+            (Kind::Rollback, Some(OnHost::BeforeFirst)) => {
+                format!("Roll {} back to what ran before the first release", self.target)
+            }
+            (Kind::Rollback, Some(OnHost::Release(name))) => {
+                format!("Roll {} back to {}", self.target, name.leaf())
+            }
+            (Kind::Deploy, Some(on_host)) => match on_host {
+                OnHost::BeforeFirst => format!("Deploy what ran before the first release to {}", self.target),
+                OnHost::Release(name) => format!("Deploy {} to {}", name.leaf(), self.target),
+            },
+            _ => format!("Release {} at {short}", self.target),
+        };
+        let subject = text::shown(&super::evidence::redact(self.subject.trim(), &self.secrets));
+        if subject.is_empty() {
+            what
+        } else {
+            text::cut(&format!("{what}: {subject}"), 200)
+        }
+    }
+
+    fn prose(&self, e: &Evidence) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !e.toplevel.is_empty() {
+            lines.push(format!("{} runs {}", self.target, e.toplevel));
+            lines.push(format!(
+                "{} paths, {} bytes, built by {} for {}",
+                e.paths, e.bytes, e.builder, e.system
+            ));
+        }
+        if let Some(diff) = &e.diff {
+            lines.push(summary(diff));
+        }
+        if !e.gates.is_empty() {
+            let gates: Vec<String> = e
+                .gates
+                .iter()
+                .map(|g| format!("{} {}", g.gate.name(), verdict(g.verdict)))
+                .collect();
+            lines.push(format!(
+                "gates: {} ({}.{} s)",
+                gates.join(", "),
+                e.millis() / 1000,
+                e.millis() % 1000 / 100
+            ));
+        }
+        match (e.generation_before, e.generation_after) {
+            (Some(before), Some(after)) => lines.push(format!("generation {before} -> {after}")),
+            (None, Some(after)) => lines.push(format!("generation {after}")),
+            _ => {}
+        }
+        if let Some(drift) = &e.drift {
+            lines.push(format!("drift: {drift}"));
+        }
+        lines.extend(e.warnings.iter().map(|w| format!("warning: {w}")));
+        if !self.withdraws.is_empty() {
+            lines.push(format!("withdraws {} release(s)", self.withdraws.len()));
+        }
+        if lines.is_empty() {
+            lines.push(format!("{} of {}", self.kind, self.target));
+        }
+        lines.iter().map(|line| text::prose(line)).collect()
+    }
+}
+
+fn verdict(verdict: crate::event::Verdict) -> &'static str {
+    match verdict {
+        crate::event::Verdict::Passed => "passed",
+        crate::event::Verdict::Failed => "failed",
+        crate::event::Verdict::Skipped => "skipped",
+    }
+}
+
+fn summary(diff: &DiffEvidence) -> String {
+    let counts = [
+        (diff.added, "added"),
+        (diff.removed, "removed"),
+        (diff.upgraded, "upgraded"),
+        (diff.downgraded, "downgraded"),
+        (diff.rebuilt, "rebuilt"),
+    ];
+    let parts: Vec<String> = counts
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, word)| format!("{n} {word}"))
+        .collect();
+    if parts.is_empty() {
+        "no package changed".to_owned()
+    } else {
+        format!("{}; {:+} bytes", parts.join(", "), diff.bytes_delta)
+    }
+}
+
+/// A name or a mail as git allows it in a tagger line.
+fn identity(text: &str) -> String {
+    text::shown(text)
+        .chars()
+        .filter(|c| !matches!(c, '<' | '>'))
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}

@@ -1,0 +1,583 @@
+//! Steps 4 to 9, the same for a release, a rollback and a deploy: hold, copy, rehearse, switch, validate, commit, mark.
+
+use std::sync::Arc;
+
+use super::journal::{Ending, Step};
+use super::mark::{Mark, Marked, mark};
+use super::resolve;
+use super::{Asker, Run, reach};
+use crate::check::Files;
+use crate::config::Settings;
+use crate::event::Gate;
+use crate::failure::{Exit, Failure, Reason};
+use crate::gate::commit::{by_hand, ssh_line, take_back};
+use crate::gate::health::Baseline;
+use crate::gate::known_good::RemoteSide;
+use crate::gate::preflight::Fit;
+use crate::gate::validate::{self, Subject, Validated, validate};
+use crate::gate::{Place, build, commit, copy, dry_activate, switch_test};
+use crate::git::Commit;
+use crate::host::supervisor::{self, Held, HoldError, Plan};
+use crate::host::{Endpoint, Facts, Session, Shell};
+use crate::nix::StorePath;
+use crate::record::evidence::Before;
+use crate::record::{Kind, OnHost, RecordName};
+
+/// How a run ended well enough to say so on standard output.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Outcome {
+    pub exit: u8,
+    pub target: String,
+    /// What happened, in a word: `released`, `rolled-back`, `deployed`, `unchanged`, `needs-reboot`, `checked`, …
+    pub outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub toplevel: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<bool>,
+    #[serde(skip)]
+    pub text: String,
+}
+
+/// What goes onto the host, and how.
+pub(super) struct Delivery<'a> {
+    pub kind: Kind,
+    /// How to reach the host.
+    pub settings: &'a Settings,
+    /// What to check there: of the commit that is restored.
+    pub checked: &'a Settings,
+    pub files: &'a Files,
+    pub endpoint: &'a Endpoint,
+    pub commit: &'a Commit,
+    pub toplevel: StorePath,
+    /// Every path of the closure.
+    pub closure: Vec<String>,
+    /// Where it is copied from; `None`: it is on the target.
+    pub supply: Option<Place<'a>>,
+    /// The builder, to root the closure there.
+    pub builder: Option<Place<'a>>,
+    /// The target built it, and keeps it by this root for the length of the run.
+    pub built_on_target: Option<String>,
+    pub restores: Option<OnHost>,
+    pub withdraws: Vec<RecordName>,
+    pub remote: RemoteSide,
+    pub options: Options,
+}
+
+/// What the command line says about the way.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Options {
+    pub accept_drift: bool,
+    /// Stop after dry-activate: `check`, `rollback --check`.
+    pub rehearse_only: bool,
+    /// A person is asked before the switch.
+    pub confirm: bool,
+    pub boot: bool,
+    pub skip_validation: bool,
+    /// Checks that failed before do not count; a reachable host may stay.
+    pub sick: bool,
+    pub keep: bool,
+}
+
+/// Drives it to its end; the run's journal says how.
+pub(super) async fn deliver(
+    run: &mut Run<'_>,
+    fit: Fit,
+    delivery: &Delivery<'_>,
+) -> Result<Outcome, Failure> {
+    let Fit {
+        mut session,
+        facts,
+        failing,
+    } = fit;
+    let result = drive(run, &mut session, &facts, failing, delivery).await;
+    if let Some(link) = &delivery.built_on_target {
+        build::tidy(Place::Host(&session), run.target.as_str(), run.id(), link).await;
+    }
+    session.close().await;
+    result
+}
+
+async fn drive(
+    run: &mut Run<'_>,
+    session: &mut Session,
+    facts: &Facts,
+    failing: Vec<String>,
+    delivery: &Delivery<'_>,
+) -> Result<Outcome, Failure> {
+    let target = run.target.to_string();
+    let previous = facts.here.running.clone().unwrap_or_default();
+    run.state.candidate = Some(delivery.toplevel.to_string());
+    run.state.previous = Some(previous.clone());
+    run.state.restores = delivery.restores.as_ref().map(ToString::to_string);
+    run.state.withdraws = delivery.withdraws.iter().map(ToString::to_string).collect();
+    run.evidence.toplevel = delivery.toplevel.to_string();
+    run.evidence.generation_before = facts.here.generation;
+    run.evidence.specialisation =
+        Some(delivery.checked.specialisation.clone()).filter(|name| !name.is_empty());
+    run.evidence.before = Some(Before {
+        toplevel: previous,
+        nar_hash: None,
+        closure_digest: None,
+    });
+    run.step(Step::Holding)?;
+
+    run.log.begin(Gate::Copy);
+    let plan = plan(run, facts, delivery);
+    let orphans = async {
+        if delivery.supply.is_some() {
+            copy::end_orphans(session).await;
+        }
+    };
+    let (held, ()) = tokio::join!(supervisor::hold(session, &plan), orphans);
+    let held = match held {
+        Ok(held) => held,
+        Err(error) => {
+            // A host that changed in the meantime may have been released: then its record says by whom.
+            let changed = matches!(error, HoldError::Changed { .. });
+            let now = match (&delivery.remote, changed) {
+                (RemoteSide::Ready { name, .. }, true) => {
+                    Some(resolve::remote_side(run.world.repo, name, &run.target).await?)
+                }
+                _ => None,
+            };
+            return Err(overtaken(run, delivery, now.as_ref())?.unwrap_or_else(|| error.failure(&target)));
+        }
+    };
+    let prepared = prepare(run, session, &held, &facts.boot, delivery).await;
+    if !matches!(prepared, Ok(None)) {
+        let_go(session, &held).await;
+    }
+    if let Some(outcome) = prepared? {
+        return Ok(outcome);
+    }
+
+    let mut baseline = Baseline::of(facts);
+    if delivery.options.sick {
+        baseline.excused = failing;
+    }
+    if let Err(failure) = run.step(Step::Switching) {
+        let_go(session, &held).await;
+        return Err(failure);
+    }
+    run.log.begin(Gate::SwitchTest);
+    let switched = match switch_test::switch(&mut run.log, session, &held, &baseline).await {
+        Ok(switched) => switched,
+        Err(bad) => {
+            run.switch_log = bad.log;
+            if !bad.touched {
+                let _ = held.end(session).await;
+                return Err(bad.failure);
+            }
+            // A word sends it back at once; without one the host waits for its lease to end.
+            let shell = match bad.waiting {
+                true => crate::host::fresh(delivery.endpoint).await.ok(),
+                false => None,
+            };
+            let stay = bad.waiting && !delivery.settings.auto_rollback;
+            return Err(take_back(&run.log, session, shell, &held, None, stay, bad.failure).await);
+        }
+    };
+    run.switch_log = format!("{}\n{}", switched.stdout, switched.stderr);
+    run.log.pass("");
+
+    run.log.begin(Gate::Validate);
+    let running = switched.state.here.running.clone().unwrap_or_default();
+    let mut shell = validated(run, session, &held, &running, &baseline, delivery).await?;
+
+    run.try_step(Step::Committing);
+    run.log.begin(Gate::Commit);
+    let committed = match commit::commit(&mut run.log, &held, &mut shell, &running).await {
+        Ok(committed) => committed,
+        Err((failure, state)) => {
+            return Err(take_back(&run.log, session, Some(shell), &held, state, false, failure).await);
+        }
+    };
+    run.evidence.generation_after = committed.generation;
+    run.log.pass("");
+    if delivery.options.skip_validation {
+        let _ = held.end(&mut shell).await;
+        run.end(Ending {
+            exit: 0,
+            what: "not validated, not recorded".into(),
+            ..Ending::default()
+        });
+        let text = format!(
+            "{target} runs {}, unvalidated: it is not known-good and has no record\n",
+            delivery.toplevel
+        );
+        return Ok(Outcome {
+            exit: 0,
+            target,
+            outcome: "unvalidated",
+            record: None,
+            toplevel: Some(delivery.toplevel.to_string()),
+            published: None,
+            text,
+        });
+    }
+    run.try_step(Step::Marking);
+    run.log.begin(Gate::KnownGood);
+    let marking = Mark {
+        kind: delivery.kind,
+        commit: delivery.commit,
+        settings: delivery.settings,
+        toplevel: &delivery.toplevel,
+        builder: delivery.builder,
+        restores: delivery.restores.clone(),
+        withdraws: delivery.withdraws.clone(),
+        remote: delivery.remote.clone(),
+    };
+    let marked = mark(run, &mut shell, &marking).await;
+    // Whatever marking came to, the lock is not needed any more.
+    let _ = held.end(&mut shell).await;
+    match marked? {
+        Marked::Done(outcome) => Ok(outcome),
+        Marked::Lost(failure) => Err(put_back(run, session, &held, delivery, failure).await),
+    }
+}
+
+/// Ends a hold without a switch, and leaves nothing behind.
+async fn let_go(session: &mut Session, held: &Held) {
+    // A supervisor that cannot be told lets go by itself when its lease ends; the next run sweeps.
+    if held.end(session).await.is_err() {
+        let _ = supervisor::release_leftover(session, &held.run).await;
+    }
+}
+
+/// Asks a person yes or no without holding up the lease.
+async fn asked(asker: &Arc<dyn Asker + Send + Sync>, question: String) -> Option<bool> {
+    let asker = Arc::clone(asker);
+    let answer = tokio::task::spawn_blocking(move || asker.ask(&question))
+        .await
+        .ok()??;
+    Some(matches!(answer.as_str(), "y" | "Y" | "yes"))
+}
+
+/// Somebody else's record won after this host was committed: it goes back to what ran before.
+async fn put_back(
+    run: &mut Run<'_>,
+    session: &mut Session,
+    held: &Held,
+    delivery: &Delivery<'_>,
+    mut failure: Failure,
+) -> Failure {
+    let target = run.target.to_string();
+    run.log
+        .note(format!("{}: going back to {}", failure.what, held.previous));
+    let steps = by_hand(&target, &ssh_line(session), &held.previous);
+    match switched_back(run, session, held, delivery).await {
+        Ok(()) => {
+            failure.why.push(format!(
+                "{target} is back on what ran before, and that was checked"
+            ));
+            failure.exit(Exit::Reverted)
+        }
+        Err(error) => {
+            failure
+                .why
+                .push(format!("{target} could not be taken back: {}", error.what));
+            failure.why.extend(error.why);
+            failure.next = steps;
+            failure.exit(Exit::NeedsPerson)
+        }
+    }
+}
+
+async fn switched_back(
+    run: &mut Run<'_>,
+    session: &mut Session,
+    held: &Held,
+    delivery: &Delivery<'_>,
+) -> Result<(), Failure> {
+    let target = run.target.to_string();
+    let facts = reach::read_facts(session, &run.target).await?;
+    let plan = Plan {
+        run: format!("{}-back", run.id()),
+        candidate: held.previous.clone(),
+        ..plan(run, &facts, delivery)
+    };
+    let back = supervisor::hold(session, &plan)
+        .await
+        .map_err(|error| error.failure(&target))?;
+    let baseline = Baseline::of(&facts);
+    let switched = match switch_test::switch(&mut run.log, session, &back, &baseline).await {
+        Ok(switched) => switched,
+        Err(bad) => return Err(take_back(&run.log, session, None, &back, None, false, bad.failure).await),
+    };
+    let running = switched.state.here.running.clone().unwrap_or_default();
+    let mut shell = crate::host::fresh(delivery.endpoint)
+        .await
+        .map_err(|error| error.failure(&target))?;
+    let committed = commit::commit(&mut run.log, &back, &mut shell, &running).await;
+    let _ = back.end(&mut shell).await;
+    committed.map(|_| ()).map_err(|(failure, _)| failure)
+}
+
+fn plan(run: &Run<'_>, facts: &Facts, delivery: &Delivery<'_>) -> Plan {
+    let settings = delivery.settings;
+    Plan {
+        run: run.id().to_owned(),
+        target: run.target.to_string(),
+        commit: run.state.commit.clone(),
+        who: run.state.by.clone(),
+        candidate: delivery.toplevel.to_string(),
+        seen: facts.here.clone(),
+        lease: settings.timeouts.confirm,
+        activate: settings.timeouts.activate,
+        reboot_on_failed_revert: settings.reboot_on_failed_revert,
+        accept_drift: delivery.options.accept_drift,
+        specialisation: Some(delivery.checked.specialisation.clone()).filter(|s| !s.is_empty()),
+        never_reboot: settings.is_local() || facts.container.is_some(),
+    }
+}
+
+/// Another clone's record, published since this run began: who made it.
+fn overtaken(
+    run: &Run<'_>,
+    delivery: &Delivery<'_>,
+    now: Option<&RemoteSide>,
+) -> Result<Option<Failure>, Failure> {
+    let (Some(RemoteSide::Ready { refs, .. }), RemoteSide::Ready { refs: before, .. }) =
+        (now, &delivery.remote)
+    else {
+        return Ok(None);
+    };
+    if refs.ledger == before.ledger && refs.pointer == before.pointer {
+        return Ok(None);
+    }
+    let target = &run.target;
+    let who = resolve::own_ledger(run.world.repo, target)?.map(|ledger| {
+        let head = ledger.head();
+        format!(
+            "{} made {} at {}",
+            head.tagger_name,
+            head.name,
+            head.time.rfc3339()
+        )
+    });
+    Ok(Some(
+        Failure::refused(format!(
+            "{target} was released by somebody else while this run prepared"
+        ))
+        .why(who.unwrap_or_default())
+        .next(format!("git nixgate log {target}; then run it again")),
+    ))
+}
+
+/// Copy and rehearsal under the lock. `Some` when the run ends here.
+async fn prepare(
+    run: &mut Run<'_>,
+    session: &mut Session,
+    held: &Held,
+    booted: &str,
+    delivery: &Delivery<'_>,
+) -> Result<Option<Outcome>, Failure> {
+    let target = run.target.to_string();
+    let repo = run.world.repo;
+    for left in &held.swept {
+        run.log.note(format!("removed what a dead run left: {left}"));
+    }
+    // Under the lock the records are judged again, before anything is switched: another clone may have released while
+    // this one built.
+    let own = run.target.clone();
+    let again = async {
+        match &delivery.remote {
+            RemoteSide::Ready { name, .. } => resolve::remote_side(repo, name, &own).await.map(Some),
+            _ => Ok(None),
+        }
+    };
+    let toplevel = delivery.toplevel.as_str();
+    let limit = delivery.settings.timeouts.activate;
+    let work = async {
+        match delivery.supply {
+            Some(place) => copy::copy(delivery.settings, place, session, &delivery.toplevel).await,
+            None => Ok("already there"),
+        }
+    };
+    let log = &mut run.log;
+    let steps = async {
+        log.pass(work.await?);
+        log.begin(Gate::DryActivate);
+        dry_activate::rehearse(log, session, &target, toplevel, &delivery.closure, limit).await
+    };
+    let (rehearsed, again) = copy::keeping(held, session, async { tokio::join!(steps, again) }).await;
+    let again = again?;
+    if let Some(failure) = overtaken(run, delivery, again.as_ref())? {
+        return Err(failure);
+    }
+    let rehearsed = rehearsed?;
+    run.evidence.plan = Some(rehearsed.plan);
+    run.evidence.units_changed = rehearsed.units;
+    if let Some(reboot) = &rehearsed.reboot
+        && !delivery.options.boot
+    {
+        return Err(reboot.clone());
+    }
+    run.log.pass(rehearsed.detail);
+
+    if delivery.options.rehearse_only {
+        return Ok(Some(Outcome {
+            exit: 0,
+            outcome: "checked",
+            record: None,
+            toplevel: Some(toplevel.to_owned()),
+            published: None,
+            text: format!("{target}: every gate up to dry-activate passed; nothing was changed\n"),
+            target,
+        }));
+    }
+    if delivery.options.boot {
+        return boot(run, session, held, booted, delivery).await.map(Some);
+    }
+    if delivery.options.confirm {
+        let question = format!("switch {target} to {toplevel}? [y/N]");
+        let asker = run.world.asker;
+        // A person may take longer than a lease; the question is bounded by patience, not by the link.
+        match copy::keeping(held, session, asked(asker, question)).await {
+            Some(true) => {}
+            Some(false) => {
+                return Err(Failure::failed(
+                    Reason::Usage,
+                    format!("declined: {target} was not switched"),
+                ));
+            }
+            None => {
+                return Err(Failure::usage(
+                    "--confirm needs a terminal: nobody is here to be asked",
+                ));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// `--boot`: profile and boot default now, proof after the reboot. `booted` names the boot that the host is in.
+async fn boot(
+    run: &mut Run<'_>,
+    session: &mut Session,
+    held: &Held,
+    booted: &str,
+    delivery: &Delivery<'_>,
+) -> Result<Outcome, Failure> {
+    let target = run.target.to_string();
+    run.log.begin(Gate::Commit);
+    let limit = delivery.settings.timeouts.activate * 2;
+    let set = supervisor::set_boot(session, delivery.toplevel.as_str(), &held.previous, limit)
+        .await
+        .map_err(|error| error.failure(&target))?;
+    if set.outcome != crate::host::stc::Stc::Done {
+        let what = format!(
+            "{target}: the boot default could not be set: {}",
+            dry_activate::word(&set.outcome)
+        );
+        return Err(Failure::failed(Reason::Boot, what).tail(&set.stderr, 6));
+    }
+    run.log.pass(if set.oneshot {
+        "boots the candidate once"
+    } else {
+        "boots the candidate"
+    });
+    if !set.oneshot {
+        run.log
+            .warn("an unproven system is the boot default until `resume` has validated it");
+    }
+    run.evidence.generation_after = set.here.generation;
+    run.state.booted = Some(booted.to_owned()).filter(|boot| !boot.is_empty());
+    let next = [format!("reboot {target}"), format!("git nixgate resume {target}")];
+    run.end(Ending {
+        exit: Exit::NeedsReboot.code(),
+        reason: Some(Reason::Reboot),
+        what: "waits for its reboot".into(),
+        next: next.to_vec(),
+        ..Ending::default()
+    });
+    Ok(Outcome {
+        exit: Exit::NeedsReboot.code(),
+        outcome: "needs-reboot",
+        record: None,
+        toplevel: Some(delivery.toplevel.to_string()),
+        published: None,
+        text: format!("{target} waits for a reboot; then: {}\n", next[1]),
+        target,
+    })
+}
+
+/// Validation, and what follows when it fails.
+async fn validated(
+    run: &mut Run<'_>,
+    session: &mut Session,
+    held: &Held,
+    running: &str,
+    baseline: &Baseline,
+    delivery: &Delivery<'_>,
+) -> Result<Shell, Failure> {
+    let target = run.target.to_string();
+    let mut settings = delivery.settings.clone();
+    settings.preflight = delivery.checked.preflight.clone();
+    let checks = if delivery.options.skip_validation {
+        &[][..]
+    } else {
+        &delivery.checked.checks[..]
+    };
+    if delivery.options.skip_validation {
+        settings.timeouts.soak = std::time::Duration::ZERO;
+    }
+    let subject = Subject {
+        settings: &settings,
+        target: &target,
+        endpoint: delivery.endpoint,
+        running,
+        toplevel: delivery.toplevel.as_str(),
+        checks,
+        files: delivery.files,
+        baseline,
+    };
+    let Validated { shell, result } = validate(&mut run.log, session, held, &subject).await;
+    let failure = match (shell, result) {
+        (Some(shell), Ok(_)) => {
+            run.log.pass("");
+            return Ok(shell);
+        }
+        (Some(shell), Err(failure)) if delivery.options.skip_validation => {
+            run.log.skip(
+                Gate::Validate,
+                format!("skipped in an emergency: {}", failure.what),
+            );
+            return Ok(shell);
+        }
+        (Some(mut shell), Err(failure)) if delivery.options.sick => {
+            let question = format!(
+                "{}\n{target} can be reached. Stay on the restored closure all the same? [y/N]",
+                failure.what
+            );
+            let stay = delivery.options.keep || {
+                let answer = asked(run.world.asker, question);
+                validate::beside(held, &mut shell, async { Ok(answer.await) })
+                    .await
+                    .is_ok_and(|yes| yes == Some(true))
+            };
+            if stay {
+                run.log
+                    .warn(format!("kept although validation failed: {}", failure.what));
+                run.log
+                    .skip(Gate::Validate, format!("kept by the operator: {}", failure.what));
+                return Ok(shell);
+            }
+            let failure = failure.next(format!(
+                "git nixgate rollback {target} --keep    # stay there although it fails"
+            ));
+            take_back(&run.log, session, Some(shell), held, None, false, failure).await
+        }
+        (shell, Err(failure)) => {
+            let stay = !delivery.settings.auto_rollback;
+            take_back(&run.log, session, shell, held, None, stay, failure).await
+        }
+        (None, Ok(_)) => {
+            let failure = Failure::failed(Reason::Link, format!("{target}: the fresh connection was lost"));
+            take_back(&run.log, session, None, held, None, false, failure).await
+        }
+    };
+    Err(failure)
+}

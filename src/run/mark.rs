@@ -1,0 +1,210 @@
+//! Step 9 for every run: the record, its roots, its refs. The host is committed by now, so that a failure here is exit
+//! 8, and `resume` does the rest.
+
+use super::journal::Ending;
+use super::{Outcome, Run, reach, resolve};
+use crate::config::Settings;
+use crate::failure::{Exit, Failure};
+use crate::gate::Place;
+use crate::gate::known_good::{self, Made, Marking, Published, RemoteSide};
+use crate::git::Commit;
+use crate::host::Remote;
+use crate::nix::StorePath;
+use crate::record::{Kind, OnHost, RecordName};
+
+/// What to mark.
+pub(super) struct Mark<'a> {
+    pub kind: Kind,
+    pub commit: &'a Commit,
+    pub settings: &'a Settings,
+    pub toplevel: &'a StorePath,
+    /// To root the closure there; `None`: the target's root is all there is.
+    pub builder: Option<Place<'a>>,
+    pub restores: Option<OnHost>,
+    pub withdraws: Vec<RecordName>,
+    pub remote: RemoteSide,
+}
+
+/// How marking ended.
+pub(super) enum Marked {
+    Done(Outcome),
+    /// Somebody else's record is on the remote, and ours cannot follow it.
+    Lost(Failure),
+}
+
+/// Makes and publishes the record. If another record won the race and its commit is on our line, it is chained once
+/// more.
+///
+/// # Errors
+/// Exit 8.
+pub(super) async fn mark(
+    run: &mut Run<'_>,
+    host: &mut impl Remote,
+    mark: &Mark<'_>,
+) -> Result<Marked, Failure> {
+    let target = run.target.clone();
+    let after = |failure: Failure| {
+        let resume = format!("git nixgate resume {target}");
+        let failure = failure.why(format!(
+            "{target} is on the proven closure; what is missing is its record"
+        ));
+        let failure = if failure.next.is_empty() {
+            failure.next(resume)
+        } else {
+            failure
+        };
+        failure.exit(Exit::Unpublished)
+    };
+    let mut remote = mark.remote.clone();
+    for again in [false, true] {
+        let (made, before) = made(run, mark, again).map_err(after)?;
+        let marking = marking(run, mark);
+        let (name, root) = (made.name.leaf(), root_name(mark.restores.as_ref(), &made.name));
+        let builder = mark.builder.filter(|_| mark.kind == Kind::Release);
+        // The remote, the target and the builder are three places; none waits for another.
+        let (published, rooted, kept) = tokio::join!(
+            marking.publish(&mut run.log, &made, &remote),
+            known_good::root_on_target(
+                host,
+                &target,
+                &made,
+                &root,
+                mark.toplevel.as_str(),
+                before.as_deref()
+            ),
+            known_good::root_on_builder(builder, &target, &name, mark.toplevel),
+        );
+        if let Err(failure) = kept {
+            run.log.warn(format!("no root on the builder: {}", failure.what));
+        }
+        let published = published.map_err(after)?;
+        if let Published::Lost(failure) = published {
+            match follow(run, mark, &remote, again).await {
+                Some(next) => remote = next,
+                None => {
+                    unmarked(run, host, &made).await;
+                    return Ok(Marked::Lost(failure));
+                }
+            }
+            continue;
+        }
+        rooted.map_err(after)?;
+        drop_superfluous(run, host, mark).await;
+        if let Published::Later(failure) = published {
+            run.log.pass("kept here as pending");
+            run.end(Ending {
+                record: Some(made.name.to_string()),
+                ..Ending::of(&failure, None)
+            });
+            return Err(failure);
+        }
+        run.log.pass("");
+        let everywhere = matches!(published, Published::Everywhere);
+        if !everywhere {
+            run.log.note("no remote is configured: the record is here only");
+        }
+        run.end(Ending::recorded(Exit::Done, made.name.to_string()));
+        return Ok(Marked::Done(outcome(run, mark, &made, everywhere)));
+    }
+    Ok(Marked::Lost(Failure::refused(format!(
+        "records of {target} keep appearing on the remote"
+    ))))
+}
+
+fn marking<'a>(run: &Run<'a>, mark: &'a Mark<'_>) -> Marking<'a> {
+    // The run's own target, not a borrow of it: the log is written to while this is in use.
+    Marking {
+        repo: run.world.repo,
+        target: run.target.clone(),
+        kind: mark.kind,
+        commit: mark.commit.id,
+        subject: &mark.commit.subject,
+        restores: mark.restores.clone(),
+        withdraws: mark.withdraws.clone(),
+        secrets: reach::secrets_of(&run.target, mark.settings),
+    }
+}
+
+/// The record, and what ran before the first one.
+fn made(run: &mut Run<'_>, mark: &Mark<'_>, again: bool) -> Result<(Made, Option<String>), Failure> {
+    let ledger = resolve::own_ledger(run.world.repo, &run.target)?;
+    if again {
+        run.log
+            .warn("another record was published first; this one follows it");
+    }
+    let marking = marking(run, mark);
+    let made = marking.make(&mut run.log, ledger.as_ref(), run.evidence.clone())?;
+    let before = run.evidence.before.as_ref().map(|before| before.toplevel.clone());
+    Ok((made, before.filter(|path| ledger.is_none() && !path.is_empty())))
+}
+
+/// A record that lost for good leaves nothing on the host: its root goes, and the host carries the newest record that
+/// stands.
+async fn unmarked(run: &mut Run<'_>, host: &mut impl Remote, made: &Made) {
+    let (repo, target) = (run.world.repo, run.target.clone());
+    let head = resolve::own_ledger(repo, &target)
+        .ok()
+        .flatten()
+        .map(|ledger| ledger.head().oid);
+    let raw = head.and_then(|oid| repo.tag(&oid).ok().flatten());
+    if let Err(error) = known_good::forget_on_target(host, &target, &made.name.leaf(), raw.as_deref()).await {
+        run.log
+            .note(format!("the lost record is still on the host: {}", error.what));
+    }
+}
+
+/// A release's root bears its own name; a rollback's and a deploy's is that of the release restored.
+pub(super) fn root_name(restores: Option<&OnHost>, own: &RecordName) -> String {
+    match restores {
+        None => own.leaf(),
+        Some(OnHost::BeforeFirst) => "before-first".to_owned(),
+        Some(OnHost::Release(name)) => name.leaf(),
+    }
+}
+
+/// After a lost race: the remote as it is now, if our record can follow the winner's.
+async fn follow(run: &Run<'_>, mark: &Mark<'_>, remote: &RemoteSide, again: bool) -> Option<RemoteSide> {
+    let RemoteSide::Ready { name, .. } = remote else {
+        return None;
+    };
+    if again {
+        return None;
+    }
+    let repo = run.world.repo;
+    let side = resolve::remote_side(repo, name, &run.target).await.ok()?;
+    let ledger = resolve::own_ledger(repo, &run.target).ok()??;
+    let furthest = ledger.furthest_commit()?;
+    let follows = mark.kind == Kind::Release && repo.is_ancestor(&furthest, &mark.commit.id).ok()?;
+    follows.then_some(side)
+}
+
+/// `keep`: roots of known-good releases beyond the newest go.
+async fn drop_superfluous(run: &mut Run<'_>, host: &mut impl Remote, mark: &Mark<'_>) {
+    let target = run.target.clone();
+    let gone = match resolve::own_ledger(run.world.repo, &target) {
+        Ok(Some(ledger)) if mark.kind == Kind::Release => {
+            known_good::superfluous(&ledger, mark.settings.keep)
+        }
+        _ => Vec::new(),
+    };
+    if !gone.is_empty() {
+        known_good::drop_roots(&mut run.log, host, mark.builder, &target, &gone).await;
+    }
+}
+
+fn outcome(run: &Run<'_>, mark: &Mark<'_>, made: &Made, published: bool) -> Outcome {
+    let word = match mark.kind {
+        Kind::Release => "released",
+        Kind::Rollback => "rolled-back",
+        Kind::Deploy => "deployed",
+    };
+    Outcome {
+        exit: 0,
+        target: run.target.to_string(),
+        outcome: word,
+        record: Some(made.name.to_string()),
+        toplevel: Some(mark.toplevel.to_string()),
+        published: Some(published),
+        text: format!("{}\n", made.name),
+    }
+}

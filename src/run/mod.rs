@@ -1,0 +1,219 @@
+//! Runs: sequences of gates on one target, with a journal that another process can finish from.
+
+mod deliver;
+mod hooks;
+pub mod journal;
+mod mark;
+mod product;
+mod publish;
+mod reach;
+mod release;
+mod resolve;
+mod restore;
+mod resume;
+
+use std::io::Read;
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use crate::event::{Event, Watcher};
+use crate::failure::{Exit, Failure};
+use crate::gate::GateLog;
+use crate::git::Repo;
+use crate::record::{Evidence, Target, Utc};
+
+use journal::{Ending, State, Step, Verb};
+
+pub use deliver::Outcome;
+pub use publish::publish;
+pub use reach::{endpoint, health, live, secrets};
+pub use release::{CheckOptions, ReleaseOptions, check, release};
+pub use resolve::{at_commit, settings_of};
+pub use restore::{RestoreOptions, can_roll_back, deploy, rollback};
+pub use resume::resume;
+
+/// Somebody who can be asked.
+pub trait Asker {
+    /// One line; `None` where nobody answers.
+    fn ask(&self, question: &str) -> Option<String>;
+    /// A line that is not shown while it is typed.
+    fn secret(&self, question: &str) -> Option<String>;
+}
+
+/// What every run works with.
+#[derive(Clone, Copy)]
+pub struct World<'a> {
+    pub repo: &'a Repo,
+    pub watcher: &'a dyn Watcher,
+    pub asker: &'a Arc<dyn Asker + Send + Sync>,
+}
+
+/// One run's own state: gates, evidence, journal.
+pub(crate) struct Run<'a> {
+    pub world: World<'a>,
+    pub target: Target,
+    pub log: GateLog<'a>,
+    pub evidence: Evidence,
+    pub state: State,
+    /// What `switch-to-configuration` printed.
+    pub switch_log: String,
+    /// Files for the journal's next state.
+    attached: Vec<(&'static str, Vec<u8>)>,
+    /// `check` leaves no journal.
+    keeps_journal: bool,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(world: World<'a>, target: &Target, verb: Verb, commit: &str, by: String) -> Self {
+        let now = Utc::new(OffsetDateTime::now_utc());
+        let id = run_id(now);
+        let state = State {
+            schema: journal::SCHEMA,
+            run: id,
+            verb,
+            target: target.to_string(),
+            commit: commit.to_owned(),
+            started: now.rfc3339(),
+            by: by.clone(),
+            step: Step::Begun,
+            candidate: None,
+            previous: None,
+            restores: None,
+            withdraws: Vec::new(),
+            booted: None,
+            ending: None,
+        };
+        let run = Run {
+            world,
+            target: target.clone(),
+            log: GateLog::new(world.watcher),
+            evidence: Evidence {
+                target: target.to_string(),
+                by,
+                ..Evidence::default()
+            },
+            state,
+            switch_log: String::new(),
+            attached: Vec::new(),
+            keeps_journal: verb != Verb::Check,
+        };
+        run.log.see(&Event::RunStarted {
+            run: run.state.run.clone(),
+            target: target.to_string(),
+            verb: verb.name().to_owned(),
+            commit: commit.to_owned(),
+        });
+        run
+    }
+
+    /// Continues a run that another process began.
+    pub fn continued(world: World<'a>, target: &Target, state: State, evidence: Evidence) -> Self {
+        let log = GateLog::resume(world.watcher, evidence.gates.clone(), evidence.warnings.clone());
+        Run {
+            world,
+            target: target.clone(),
+            log,
+            evidence,
+            state,
+            switch_log: String::new(),
+            attached: Vec::new(),
+            keeps_journal: true,
+        }
+    }
+
+    pub fn id(&self) -> &str {
+        &self.state.run
+    }
+
+    /// Notes in the journal that a step is about to begin.
+    ///
+    /// # Errors
+    /// The journal cannot be written: then the step must not begin.
+    pub fn step(&mut self, step: Step) -> Result<(), Failure> {
+        self.state.step = step;
+        self.write()
+    }
+
+    /// The same where there is no way back: a journal that cannot be written must not stop what goes on on the host.
+    pub fn try_step(&mut self, step: Step) {
+        if let Err(failure) = self.step(step) {
+            self.log.note(format!(
+                "the journal of this run cannot be written: {}",
+                failure.what
+            ));
+        }
+    }
+
+    /// Keeps a file in the journal with its next state.
+    pub fn attach(&mut self, name: &'static str, bytes: Vec<u8>) {
+        self.attached.push((name, bytes));
+    }
+
+    fn write(&mut self) -> Result<(), Failure> {
+        if !self.keeps_journal {
+            return Ok(());
+        }
+        self.evidence.gates = self.log.gates().to_vec();
+        self.evidence.warnings = self.log.warnings().to_vec();
+        let mut files = vec![
+            (journal::STATE, self.state.to_bytes()),
+            (
+                journal::EVIDENCE,
+                serde_json::to_vec(&self.evidence).map_err(anyhow::Error::from)?,
+            ),
+        ];
+        if !self.switch_log.is_empty() {
+            files.push((journal::SWITCH_LOG, self.switch_log.clone().into_bytes()));
+        }
+        let now = Utc::new(OffsetDateTime::now_utc());
+        self.world
+            .repo
+            .journal_write(&self.target, &self.state.run, now, &files)?;
+        Ok(())
+    }
+
+    /// The run failed: its gate, its journal. The failure goes on to whoever asked.
+    pub fn failed(&mut self, mut failure: Failure) -> Failure {
+        let gate = self.log.open_gate();
+        if self.keeps_journal && !self.switch_log.trim().is_empty() {
+            let line = format!("git nixgate show {}    # what the switch printed", self.state.run);
+            if !failure.next.contains(&line) {
+                failure.next.push(line);
+            }
+        }
+        self.log.fail(&failure);
+        // Nothing was begun on the host: such a run is worth no journal, except that people look for what failed.
+        self.end(Ending::of(&failure, gate));
+        failure
+    }
+
+    /// The run is over.
+    pub fn end(&mut self, ending: Ending) {
+        self.state.step = match ending.exit {
+            // These are finished by `resume` or `publish`.
+            code if code == Exit::NeedsReboot.code() => Step::NeedsReboot,
+            code if code == Exit::Unpublished.code() && ending.record.is_none() => Step::Marking,
+            code if code == Exit::NeedsPerson.code() => self.state.step,
+            _ => Step::Ended,
+        };
+        self.state.ending = Some(ending);
+        if let Err(failure) = self.write() {
+            self.log.note(format!(
+                "the journal of this run cannot be written: {}",
+                failure.what
+            ));
+        }
+    }
+}
+
+/// A run's id: its time and six random hex digits, fit for refs, paths and unit names.
+fn run_id(now: Utc) -> String {
+    let mut bytes = [0u8; 3];
+    let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    if random.is_err() {
+        let id = std::process::id().to_be_bytes();
+        bytes.copy_from_slice(&id[1..]);
+    }
+    format!("{now}-{:02x}{:02x}{:02x}", bytes[0], bytes[1], bytes[2])
+}

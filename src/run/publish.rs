@@ -1,0 +1,52 @@
+//! `publish`: records that were made while the remote was out of reach, the same objects as then.
+
+use super::{World, resolve};
+use crate::event::Event;
+use crate::failure::{Exit, Failure};
+use crate::gate::known_good::RemoteSide;
+use crate::git::PushError;
+use crate::record::Target;
+
+/// What was published: the records' names, none if there was nothing to do.
+///
+/// # Errors
+/// Exit 8 when the remote still cannot be reached, 3 when somebody else's record is there instead.
+pub async fn publish(world: World<'_>, target: &Target, remote: &str) -> Result<Vec<String>, Failure> {
+    let repo = world.repo;
+    let waits = |failure: Failure| failure.exit(Exit::Unpublished);
+    let (name, refs) = match resolve::remote_side(repo, remote, target).await? {
+        RemoteSide::None => {
+            return Err(Failure::config("there is no remote to publish to").next("git remote add origin URL"));
+        }
+        RemoteSide::Away { failure, .. } => {
+            return Err(waits(failure).next(format!("git nixgate publish {target}")));
+        }
+        RemoteSide::Ready { name, refs } => (name, refs),
+    };
+    let Some(set) = repo.unpublished(target, &refs)? else {
+        // What a crash left between a push and the refs here is finished by asking the remote.
+        return Ok(Vec::new());
+    };
+    match repo.publish(&name, target, &set, &refs).await {
+        Ok(()) => {}
+        Err(error @ PushError::Race { .. }) => {
+            return Err(error
+                .failure(&name, target)
+                .why("the record here stays pending; it is not on the remote's line"));
+        }
+        Err(error) => return Err(error.failure(&name, target)),
+    }
+    repo.commit_set(target, &set, Some(&name), false)?;
+    let mut names = Vec::new();
+    for (record, oid) in &set.records {
+        let commit = repo.record(oid, None)?.commit.to_string();
+        world.watcher.see(&Event::Recorded {
+            target: target.to_string(),
+            record: record.to_string(),
+            commit,
+            published: true,
+        });
+        names.push(record.to_string());
+    }
+    Ok(names)
+}

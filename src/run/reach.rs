@@ -1,0 +1,348 @@
+//! Reaching a target: its endpoint, and the two questions that need no run, `health` and `status --live`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Asker, World, resolve};
+use crate::check::Files;
+use crate::config::{self, Settings};
+use crate::event::Gate;
+use crate::failure::{Exit, Failure, Reason};
+use crate::gate::health::Baseline;
+use crate::gate::validate::{self, Subject};
+use crate::gate::{GateLog, preflight};
+use crate::git::Repo;
+use crate::host::state::BootDefault;
+use crate::host::{Address, ConnectError, Endpoint, Facts, Privilege, RunDir, Secret, Session, Sudo, facts};
+use crate::record::{Ledger, Record, Target};
+use crate::ui::records::Live;
+
+/// A name for a file that holds the sudo password, for runs without a terminal.
+const PASSWORD_FILE: &str = "NIXGATE_SUDO_PASSWORD_FILE";
+
+/// The target's endpoint. Asks for the sudo password where it is wanted.
+///
+/// # Errors
+/// Exit 2: a password is wanted and nobody can give it.
+pub fn endpoint(
+    target: &Target,
+    settings: &Settings,
+    asker: &Arc<dyn Asker + Send + Sync>,
+) -> Result<Endpoint, Failure> {
+    let mut endpoint = named(target.as_str(), &settings.host, &settings.user, settings);
+    endpoint.sudo = match settings.sudo {
+        config::Sudo::Auto => Sudo::Auto,
+        config::Sudo::None => Sudo::None,
+        config::Sudo::Nopasswd => Sudo::Nopasswd,
+        config::Sudo::Ask => Sudo::Ask,
+    };
+    if settings.sudo == config::Sudo::Ask {
+        endpoint.password = Some(password(target, asker)?);
+    }
+    Ok(endpoint)
+}
+
+fn password(target: &Target, asker: &Arc<dyn Asker + Send + Sync>) -> Result<Secret, Failure> {
+    if let Some(path) = std::env::var_os(PASSWORD_FILE) {
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Failure::config(format!(
+                "the file that {PASSWORD_FILE} names cannot be read: {error}"
+            ))
+        })?;
+        let text = text.trim_end_matches(['\n', '\r']);
+        if text.is_empty() {
+            return Err(Failure::config(format!(
+                "the file that {PASSWORD_FILE} names is empty"
+            )));
+        }
+        return Ok(Secret::new(text));
+    }
+    match asker.secret(&format!("sudo password on {target}:")) {
+        Some(text) if !text.is_empty() => Ok(Secret::new(text)),
+        _ => Err(
+            Failure::config(format!("{target} has sudo = \"ask\", and nobody is here to ask")).next(format!(
+                "set {PASSWORD_FILE} to a file that holds the password, or use NOPASSWD"
+            )),
+        ),
+    }
+}
+
+/// The builder's endpoint; never with sudo, and without the target's ssh options: a port or key alias of one host is
+/// wrong for the other.
+pub fn builder(settings: &Settings) -> Endpoint {
+    let host = &settings.builder.host;
+    let mut endpoint = named(host, host, &settings.builder.user, settings);
+    endpoint.ssh_options.clear();
+    endpoint
+}
+
+fn named(name: &str, host: &str, user: &str, settings: &Settings) -> Endpoint {
+    let mut endpoint = Endpoint::local(name);
+    if host != "local" {
+        endpoint.host = Address::Ssh(host.to_owned());
+    }
+    endpoint.user = (!user.is_empty()).then(|| user.to_owned());
+    endpoint.ssh_options = settings
+        .ssh_options
+        .iter()
+        .flat_map(|option| ["-o".to_owned(), option.clone()])
+        .collect();
+    endpoint.connect_timeout = settings.timeouts.ssh;
+    endpoint
+}
+
+/// What no record may hold, whatever its target, as HEAD's file and the environment know it: for the hooks. A file with
+/// faults is read as far as it goes; where there is none, the environment is all there is.
+pub fn secrets(repo: &Repo) -> Vec<String> {
+    let file = repo
+        .resolve("HEAD")
+        .and_then(|head| repo.read_file(&head.id, Path::new(config::FILE)));
+    let text = file.ok().flatten().unwrap_or_default();
+    let (config, _) = config::parse_leniently(&String::from_utf8_lossy(&text));
+    let mut values: Vec<String> = home().into_iter().collect();
+    for (target, settings) in &config.targets {
+        values.extend(secrets_of(target, settings));
+    }
+    // One target's host may be another's name, and a name stands in every record.
+    values.retain(|value| !config.targets.keys().any(|target| target.as_str() == value));
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+/// The operator's home, where it says who that is.
+fn home() -> Option<String> {
+    std::env::var("HOME")
+        .ok()
+        .filter(|home| home != "/root" && home.len() > 1)
+}
+
+/// Values that must not stand in a record of this target: addresses and users of hosts, and the operator's home.
+pub fn secrets_of(target: &Target, settings: &Settings) -> Vec<String> {
+    let mut values = vec![settings.user.clone(), settings.builder.user.clone()];
+    if settings.host != target.as_str() && settings.host != "local" {
+        values.push(settings.host.clone());
+    }
+    let builder = &settings.builder.host;
+    if builder.contains(['.', ':', '@']) {
+        values.push(builder.clone());
+    }
+    values.extend(home());
+    // `root` is a word of every second sentence and names nobody.
+    values.retain(|value| value.len() >= 3 && value != "root" && value != "target");
+    values
+}
+
+/// The settings to reach a target now: HEAD's file, with `--host` over it. Where HEAD has none that can be read, the
+/// current record's: a broken file must not stand in the way back.
+///
+/// # Errors
+/// Exit 2: neither names the target.
+pub fn settings_now(world: &World<'_>, target: &Target, host: Option<&str>) -> Result<Settings, Failure> {
+    let head = world.repo.resolve("HEAD")?;
+    let config =
+        resolve::at_commit(world.repo, &head).and_then(|config| resolve::settings_of(&config, target));
+    let mut settings = match config {
+        Ok(settings) => settings,
+        Err(failure) => recorded_settings(world, target).ok_or(failure)?,
+    };
+    if let Some(host) = host {
+        if host.starts_with('-') || host.is_empty() {
+            return Err(Failure::usage(format!("{host:?} is no address")));
+        }
+        settings.host = host.to_owned();
+    }
+    Ok(settings)
+}
+
+fn recorded_settings(world: &World<'_>, target: &Target) -> Option<Settings> {
+    let repo = world.repo;
+    let ledger = resolve::ledger(repo, target, "origin").ok()??;
+    let commit = repo.commit(&ledger.head().commit).ok()?;
+    let mut log = GateLog::new(world.watcher);
+    let settings = resolve::checks_of(repo, &mut log, &commit, target).ok()??;
+    log.note(format!(
+        "HEAD has no {} that names {target}: taken from its record's commit {}",
+        config::FILE,
+        commit.short
+    ));
+    Some(settings)
+}
+
+/// The host's health now, with the checks of its current record; HEAD's before the first release.
+///
+/// # Errors
+/// What keeps it from being looked at. An unhealthy host is `Exit::Failed`.
+pub async fn health(world: World<'_>, target: &Target, host: Option<&str>) -> Result<Exit, Failure> {
+    let repo = world.repo;
+    let mut settings = settings_now(&world, target, host)?;
+    let mut log = GateLog::new(world.watcher);
+    let ledger = resolve::ledger(repo, target, &settings.remote)?;
+    let mut commit = repo.resolve("HEAD")?;
+    if let Some(ledger) = &ledger {
+        commit = repo.commit(&ledger.head().commit)?;
+        if let Some(recorded) = resolve::checks_of(repo, &mut log, &commit, target)? {
+            settings.checks = recorded.checks;
+            settings.preflight = recorded.preflight;
+        }
+    }
+    let files: Files = resolve::files_of(repo, &commit.id, &settings.checks)?;
+    let endpoint = endpoint(target, &settings, world.asker)?;
+    let dir = RunDir::new().map_err(Failure::from)?;
+    log.begin(Gate::Validate);
+    let mut session = match Session::open(&endpoint, &dir).await {
+        Ok(session) => session,
+        Err(error) => return Err(unreachable(&mut log, target, &error)),
+    };
+    let (running, toplevel) = match &ledger {
+        Some(ledger) => {
+            let evidence = &ledger.head().evidence;
+            let running = match &evidence.specialisation {
+                None => evidence.toplevel.clone(),
+                // A specialisation is a store path of its own, which only the host can resolve.
+                Some(name) => {
+                    let facts = read_facts(&session, target).await?;
+                    let named = format!("{}/specialisation/{name}", evidence.toplevel);
+                    let runs = facts.runs(&evidence.toplevel, Some(name));
+                    facts.here.running.filter(|_| runs).unwrap_or(named)
+                }
+            };
+            (running, evidence.toplevel.clone())
+        }
+        None => {
+            log.note(format!(
+                "{target} has no release yet: its running system is taken as it is"
+            ));
+            let facts = read_facts(&session, target).await?;
+            let running = facts.here.running.unwrap_or_default();
+            (running.clone(), running)
+        }
+    };
+    let baseline = Baseline::default();
+    let subject = Subject {
+        settings: &settings,
+        target: target.as_str(),
+        endpoint: &endpoint,
+        running: &running,
+        toplevel: &toplevel,
+        checks: &settings.checks,
+        files: &files,
+        baseline: &baseline,
+    };
+    let looked = validate::look_once(&mut log, &mut session, &subject).await;
+    session.close().await;
+    let health = looked?;
+    for warning in &health.warnings {
+        log.note(warning.clone());
+    }
+    let failure = health.failure(target.as_str());
+    match failure {
+        None if health.is_good() => {
+            log.pass("healthy");
+            Ok(Exit::Done)
+        }
+        failure => {
+            let failure =
+                failure.unwrap_or_else(|| Failure::failed(Reason::Check, format!("{target} is not settled")));
+            log.fail(&failure);
+            Err(failure)
+        }
+    }
+}
+
+fn unreachable(log: &mut GateLog<'_>, target: &Target, error: &ConnectError) -> Failure {
+    log.check(&crate::event::CheckLine {
+        number: 1,
+        of: 5,
+        name: "SSH connectivity".into(),
+        verdict: crate::event::Verdict::Failed,
+        detail: preflight::connect_word(error.class).into(),
+    });
+    let failure = error.failure(target.as_str());
+    log.fail(&failure);
+    failure
+}
+
+pub(super) async fn read_facts(session: &Session, target: &Target) -> Result<Facts, Failure> {
+    let script = facts::facts_script(target.as_str());
+    let output = session
+        .run(&script, Privilege::RootIfPossible, Duration::from_secs(30))
+        .await
+        .map_err(|error| error.failure(target.as_str()))?;
+    Ok(Facts::parse(&output.text()))
+}
+
+/// What a target's host says, against its records. Never fails: a host out of reach is an answer.
+pub async fn live(world: World<'_>, target: &Target, ledger: Option<&Ledger>) -> Live {
+    match look(world, target, ledger).await {
+        Ok(live) => live,
+        Err(failure) => Live {
+            unreachable: Some(failure.what),
+            ..Live::default()
+        },
+    }
+}
+
+async fn look(world: World<'_>, target: &Target, ledger: Option<&Ledger>) -> Result<Live, Failure> {
+    let settings = settings_now(&world, target, None)?;
+    let endpoint = endpoint(target, &settings, world.asker)?;
+    let dir = RunDir::new().map_err(Failure::from)?;
+    let session = Session::open(&endpoint, &dir)
+        .await
+        .map_err(|error| error.failure(target.as_str()))?;
+    let facts = read_facts(&session, target).await;
+    session.close().await;
+    let facts = facts?;
+    let boot = facts.here.boot_default.path().map(str::to_owned);
+    let mut drift = Vec::new();
+    if let Some(ledger) = ledger {
+        let head: &Record = ledger.head();
+        let toplevel = head.evidence.toplevel.as_str();
+        let running = facts.here.running.as_deref();
+        if !facts.runs(toplevel, head.evidence.specialisation.as_deref()) {
+            drift.push(format!(
+                "runs {}, recorded is {toplevel}",
+                running.unwrap_or("nothing")
+            ));
+        }
+        if facts.here.profile.as_deref() != Some(toplevel) {
+            drift.push(format!(
+                "the profile is {}",
+                facts.here.profile.as_deref().unwrap_or("nothing")
+            ));
+        }
+        if let BootDefault::Path(path) = &facts.here.boot_default
+            && path != toplevel
+        {
+            drift.push(format!("the boot default is {path}"));
+        }
+    } else if let Some(text) = preflight::boot_drift(&facts) {
+        drift.push(text);
+    }
+    Ok(Live {
+        running: facts.here.running.clone(),
+        booted: facts.booted.clone(),
+        profile: facts.here.profile.clone(),
+        boot_default: boot.or_else(|| Some(format!("not verifiable ({})", facts.here.boot_loader))),
+        system_state: facts.system_state.clone(),
+        record: carried(&facts),
+        drift,
+        unreachable: None,
+        held_by: facts
+            .holder
+            .as_ref()
+            .map(|holder| format!("{} (run {})", holder.who, holder.run)),
+    })
+}
+
+/// The name of the record that the host carries.
+fn carried(facts: &Facts) -> Option<String> {
+    use base64::Engine as _;
+    let compact: String = facts.record_base64.as_deref()?.split_ascii_whitespace().collect();
+    let raw = base64::engine::general_purpose::STANDARD.decode(compact).ok()?;
+    let null = crate::record::Oid::null(gix::hash::Kind::Sha1);
+    Record::parse(null, &raw, None)
+        .ok()
+        .map(|record| record.name.to_string())
+}

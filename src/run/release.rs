@@ -1,0 +1,616 @@
+//! `check` and `release`.
+
+use std::path::Path;
+use std::pin::pin;
+use std::time::Instant;
+
+use tokio::sync::OnceCell;
+
+use super::deliver::{Delivery, Options, Outcome, deliver};
+use super::journal::{self, Verb};
+use super::product::{self, Order, Product};
+use super::{Run, World, hooks, reach, resolve};
+use crate::config::{Config, Evaluate, Settings};
+use crate::event::Gate;
+use crate::failure::{Exit, Failure, Reason};
+use crate::gate::known_good::RemoteSide;
+use crate::gate::preflight::{self, Fit, Rules};
+use crate::gate::{GateLog, Place, build, diff};
+use crate::git::{Commit, Repo};
+use crate::host::{Facts, RunDir};
+use crate::nix::{self, Closure, StorePath};
+use crate::record::{Kind, Ledger, Target};
+
+/// `check`'s words.
+#[derive(Debug, Clone, Default)]
+pub struct CheckOptions {
+    pub rev: Option<String>,
+    pub host: Option<String>,
+    pub accept_drift: bool,
+    pub accept_input: Vec<String>,
+}
+
+/// `release`'s words.
+#[derive(Debug, Clone, Default)]
+pub struct ReleaseOptions {
+    pub check: CheckOptions,
+    pub again: bool,
+    pub offline: bool,
+    pub fixes: Vec<String>,
+    pub supersede: bool,
+    pub boot: bool,
+    pub confirm: bool,
+    pub skip_validation: bool,
+}
+
+/// Every gate up to dry-activate; nothing is changed, nothing is recorded.
+pub async fn check(world: World<'_>, target: &Target, options: CheckOptions) -> Result<Outcome, Failure> {
+    let options = ReleaseOptions {
+        check: options,
+        offline: true,
+        ..ReleaseOptions::default()
+    };
+    go(world, target, &options, Verb::Check).await
+}
+
+/// Every gate, then the record.
+pub async fn release(world: World<'_>, target: &Target, options: ReleaseOptions) -> Result<Outcome, Failure> {
+    go(world, target, &options, Verb::Release).await
+}
+
+/// What step 0 found.
+struct Resolved {
+    commit: Commit,
+    config: Config,
+    settings: Settings,
+}
+
+async fn go(
+    world: World<'_>,
+    target: &Target,
+    options: &ReleaseOptions,
+    verb: Verb,
+) -> Result<Outcome, Failure> {
+    let repo = world.repo;
+    let log = GateLog::new(world.watcher);
+    if verb == Verb::Release {
+        hooks::before(repo, &log).await?;
+    }
+    let resolved = resolved(repo, &log, target, &options.check)?;
+    if options.skip_validation {
+        emergency(&world, target)?;
+    }
+    let by = repo.committer()?.to_string();
+    let mut run = Run::new(world, target, verb, &resolved.commit.id.to_string(), by);
+    run.evidence.commit = resolved.commit.id.to_string();
+    run.evidence.tree = resolved.commit.tree.to_string();
+    run.evidence.impure = resolved.settings.impure;
+    let outcome = match drive(&mut run, &resolved, options, verb).await {
+        Ok(outcome) => outcome,
+        Err(failure) if failure.exit == Exit::Unpublished && run.state.ending.is_some() => {
+            return Err(failure);
+        }
+        Err(failure) => return Err(run.failed(failure)),
+    };
+    if verb == Verb::Release && outcome.record.is_some() {
+        hooks::after(repo, &run.log, &resolved.config, &outcome).await;
+    }
+    Ok(outcome)
+}
+
+fn resolved(
+    repo: &Repo,
+    log: &GateLog<'_>,
+    target: &Target,
+    options: &CheckOptions,
+) -> Result<Resolved, Failure> {
+    let commit = repo.resolve(options.rev.as_deref().unwrap_or("HEAD"))?;
+    let config = resolve::at_commit(repo, &commit)?;
+    let mut settings = resolve::settings_of(&config, target)?;
+    if let Some(host) = &options.host {
+        settings.host = host.clone();
+    }
+    resolve::refuse_unclean(repo, log, options.rev.is_some())?;
+    Ok(Resolved {
+        commit,
+        config,
+        settings,
+    })
+}
+
+/// An emergency is confirmed by typing the target's name.
+fn emergency(world: &World<'_>, target: &Target) -> Result<(), Failure> {
+    let question =
+        format!("{target} will be switched without validation and not recorded. Type its name to go on:");
+    match world.asker.ask(&question) {
+        Some(text) if text == target.as_str() => Ok(()),
+        Some(_) => Err(Failure::usage("that is not the target's name: nothing was done")),
+        None => Err(Failure::usage(
+            "--skip-validation needs a terminal: the target's name must be typed",
+        )),
+    }
+}
+
+async fn drive(
+    run: &mut Run<'_>,
+    resolved: &Resolved,
+    options: &ReleaseOptions,
+    verb: Verb,
+) -> Result<Outcome, Failure> {
+    let repo = run.world.repo;
+    let target = run.target.clone();
+    let (settings, commit) = (&resolved.settings, &resolved.commit);
+    let endpoint = reach::endpoint(&target, settings, run.world.asker)?;
+    let dir = RunDir::new().map_err(Failure::from)?;
+    let id = run.id().to_owned();
+    let order = Order {
+        repo,
+        commit,
+        settings,
+        run: &id,
+        target: &target,
+        dir: &dir,
+    };
+    let builder = OnceCell::new();
+
+    // The host, the remote and the builder are at work side by side; the verdicts come in their order. Building leaves
+    // the target alone, and a preflight that fails ends it.
+    run.log.begin(Gate::Preflight);
+    let asked = Instant::now();
+    let push = async {
+        match verb {
+            Verb::Release if !settings.remote.is_empty() && repo.has_remotes()? => {
+                repo.push_probe(&settings.remote, &target, &commit.id).await
+            }
+            _ => Ok(()),
+        }
+    };
+    let services = &settings.preflight.services;
+    let asking = async {
+        tokio::join!(
+            resolve::remote_side(repo, &settings.remote, &target),
+            preflight::read(&endpoint, &dir, services, &[], &resolve::NO_FILES),
+            push
+        )
+    };
+    // A build that is not wanted any more ends with this block.
+    let begun = {
+        let mut building = pin!(product::early(&order, &builder));
+        let mut early = None;
+        let answers = {
+            let mut asking = pin!(asking);
+            loop {
+                tokio::select! {
+                    answers = &mut asking => break answers,
+                    product = &mut building, if early.is_none() => early = Some(product),
+                }
+            }
+        };
+        match judged(run, resolved, options, verb, answers).await {
+            Err(failure) => Err(failure),
+            Ok(ready) => {
+                run.log.begin_since(Gate::Build, asked);
+                let product = match early {
+                    Some(product) => product,
+                    None => building.await,
+                };
+                Ok((ready, product))
+            }
+        }
+    };
+    let (ready, product) = match begun {
+        Ok(begun) => begun,
+        Err(failure) => {
+            order.clear(builder).await;
+            return Err(failure);
+        }
+    };
+    let product = match product {
+        Ok(None) => order.build(Place::Host(&ready.fit.session)).await,
+        Ok(Some(product)) => Ok(product),
+        Err(failure) => Err(failure),
+    };
+    let on_target = order.on_target();
+    let compared = match product {
+        Ok(product) => compared(run, resolved, options, verb, &ready, product).await,
+        Err(failure) => Err(failure),
+    };
+    let (toplevel, closure) = match compared {
+        Ok(Compared::New(toplevel, closure)) => (toplevel, closure),
+        Ok(Compared::Same(_)) | Err(_) => {
+            if on_target {
+                build::tidy(
+                    Place::Host(&ready.fit.session),
+                    target.as_str(),
+                    &id,
+                    &order.link(),
+                )
+                .await;
+            }
+            tokio::join!(order.clear(builder), ready.fit.session.close());
+            return match compared {
+                Ok(Compared::Same(outcome)) => Ok(outcome),
+                Err(failure) => Err(failure),
+                Ok(Compared::New(..)) => Err(Failure::failed(Reason::Internal, "a closure went astray")),
+            };
+        }
+    };
+    let files = resolve::files_of(repo, &commit.id, &settings.checks)?;
+    let place = match builder.get() {
+        Some(session) => Some(Place::Host(session)),
+        None if on_target => None,
+        None => Some(Place::Here),
+    };
+    let delivery = Delivery {
+        kind: Kind::Release,
+        settings,
+        checked: settings,
+        files: &files,
+        endpoint: &endpoint,
+        commit,
+        toplevel,
+        closure: closure.paths().map(ToString::to_string).collect(),
+        supply: place,
+        builder: place,
+        built_on_target: on_target.then(|| order.link()),
+        restores: None,
+        withdraws: Vec::new(),
+        remote: ready.remote,
+        options: Options {
+            accept_drift: options.check.accept_drift,
+            rehearse_only: verb == Verb::Check,
+            confirm: options.confirm,
+            boot: options.boot,
+            skip_validation: options.skip_validation,
+            sick: false,
+            keep: false,
+        },
+    };
+    let outcome = deliver(run, ready.fit, &delivery).await;
+    drop(delivery);
+    order.clear(builder).await;
+    outcome
+}
+
+/// What a target that may be released gives to the rest of the run.
+struct Ready {
+    fit: Fit,
+    remote: RemoteSide,
+    ledger: Option<Ledger>,
+}
+
+/// Step 0's rules and gate 1, over what was asked.
+async fn judged(
+    run: &mut Run<'_>,
+    resolved: &Resolved,
+    options: &ReleaseOptions,
+    verb: Verb,
+    (remote, reading, push): (
+        Result<RemoteSide, Failure>,
+        Result<preflight::Reading, Failure>,
+        Result<(), Failure>,
+    ),
+) -> Result<Ready, Failure> {
+    let (repo, target) = (run.world.repo, run.target.clone());
+    let (settings, commit) = (&resolved.settings, &resolved.commit);
+    let remote = remote?;
+    if let RemoteSide::Away { name, failure } = &remote {
+        away(run, name, failure, options, verb)?;
+    }
+    let ledger = resolve::own_ledger(repo, &target)?;
+    resolve::refuse_rewind(repo, ledger.as_ref(), commit, &target)?;
+    if verb == Verb::Release {
+        refuse_unfixed(run, ledger.as_ref(), commit, &options.fixes)?;
+    }
+    let rules = Rules {
+        limits: &settings.preflight,
+        advisory: false,
+        accept_drift: options.check.accept_drift,
+        copies: settings.builder.host != "target" && !settings.is_local(),
+        horizon: horizon(settings),
+        specialisation: &settings.specialisation,
+    };
+    let fit = reading?.judged(&mut run.log, target.as_str(), &rules).await?;
+    if verb == Verb::Release {
+        marking_possible(repo, &target, &remote, push)?;
+    }
+    let carried = fit.facts.record_base64.as_deref();
+    resolve::refuse_unknown_record(&target, ledger.as_ref(), carried, options.supersede, &mut run.log)?;
+    drift(run, ledger.as_ref(), &fit.facts);
+    run.log.pass("");
+    Ok(Ready { fit, remote, ledger })
+}
+
+/// How long a run may be at work on the host, in seconds.
+pub(super) fn horizon(settings: &Settings) -> u64 {
+    let t = &settings.timeouts;
+    (t.activate + t.validate + t.soak + t.confirm).as_secs()
+}
+
+/// The remote is away: a release is refused unless `--offline`.
+fn away(
+    run: &mut Run<'_>,
+    name: &str,
+    failure: &Failure,
+    options: &ReleaseOptions,
+    verb: Verb,
+) -> Result<(), Failure> {
+    if verb == Verb::Check {
+        run.log.note(format!(
+            "{name} cannot be reached: judged by the records that are here"
+        ));
+        return Ok(());
+    }
+    if options.offline {
+        run.log.warn(format!(
+            "{name} cannot be reached: the record will wait here to be published"
+        ));
+        return Ok(());
+    }
+    let target = &run.target;
+    Err(Failure {
+        exit: Exit::Failed,
+        ..failure.clone()
+    }
+    .next(format!(
+        "or release all the same and publish later: git nixgate release {target} --offline"
+    )))
+}
+
+/// Everything that step 9 needs, before anything is switched.
+fn marking_possible(
+    repo: &Repo,
+    target: &Target,
+    remote: &RemoteSide,
+    push: Result<(), Failure>,
+) -> Result<(), Failure> {
+    repo.try_sign()?;
+    let mut blocking = repo.blocking_refs(target)?;
+    if let RemoteSide::Ready { name, refs } = remote {
+        push?;
+        blocking.extend(
+            refs.blocking
+                .iter()
+                .map(|reference| format!("{reference} on {name}")),
+        );
+    }
+    if blocking.is_empty() {
+        return Ok(());
+    }
+    let mut failure = Failure::refused(format!("refs stand where those of {target} have to go"));
+    failure.why = blocking;
+    Err(failure.next("rename them: git branch -m release OTHER-NAME"))
+}
+
+/// While the current record is a rollback, a release must say that it mends what was withdrawn.
+fn refuse_unfixed(
+    run: &mut Run<'_>,
+    ledger: Option<&Ledger>,
+    commit: &Commit,
+    fixes: &[String],
+) -> Result<(), Failure> {
+    // Several rollbacks in a row are one way back; the last of them may have withdrawn nothing.
+    let records = ledger.map_or(&[][..], Ledger::records);
+    let last = records.iter().rposition(|record| record.kind != Kind::Rollback);
+    let back = &records[last.map_or(0, |at| at + 1)..];
+    let withdrawn: Vec<String> = records
+        .iter()
+        .filter(|record| back.iter().any(|b| b.withdraws.contains(&record.name)))
+        .map(|record| record.name.to_string())
+        .collect();
+    let (Some(head), Some(newest)) = (back.last(), withdrawn.last().cloned()) else {
+        return Ok(());
+    };
+    let repo = run.world.repo;
+    let target = run.target.clone();
+    let mut open = withdrawn.clone();
+    let withdrawn = withdrawn.join(", ");
+    run.log.note(format!(
+        "{target} was rolled back by {} at {}: withdrawn is {withdrawn}",
+        head.tagger_name,
+        head.time.rfc3339()
+    ));
+    let mut named: Vec<String> = fixes.to_vec();
+    if let Some(furthest) = ledger.and_then(Ledger::furthest_commit) {
+        for note in repo.commits_between(&furthest, &commit.id)? {
+            let trailers = note
+                .trailers
+                .into_iter()
+                .filter(|(key, _)| key.eq_ignore_ascii_case("Nixgate-Fixes"));
+            named.extend(trailers.map(|(_, value)| value));
+        }
+    }
+    // The newest withdrawn release is what the rollback was for; naming any one of them shows that somebody looked.
+    let before = open.len();
+    open.retain(|name| {
+        !named
+            .iter()
+            .any(|n| n == name || name.ends_with(&format!("/{n}")))
+    });
+    if open.len() < before {
+        return Ok(());
+    }
+    let question = format!("does {} mend it? [y/N]", commit.short);
+    match run.world.asker.ask(&question).as_deref() {
+        Some("y" | "Y" | "yes") => Ok(()),
+        _ => Err(Failure::refused(format!(
+            "{target} was rolled back, and nothing says that {} mends it",
+            commit.short
+        ))
+        .why(format!("withdrawn: {withdrawn}"))
+        .next(format!("git nixgate release {target} --fixes {newest}"))
+        .next(format!("or a commit with the trailer: Nixgate-Fixes: {newest}"))),
+    }
+}
+
+/// A host that does not run what its record says.
+fn drift(run: &mut Run<'_>, ledger: Option<&Ledger>, facts: &Facts) {
+    let Some(head) = ledger.map(Ledger::head) else {
+        return;
+    };
+    let running = facts.here.running.as_deref().unwrap_or("nothing");
+    if !facts.runs(&head.evidence.toplevel, head.evidence.specialisation.as_deref()) {
+        let text = format!("runs {running}, recorded is {}", head.evidence.toplevel);
+        run.log.note(format!("{} has drifted: it {text}", run.target));
+        run.evidence.drift = Some(text);
+    }
+}
+
+enum Compared {
+    New(StorePath, Closure),
+    Same(Outcome),
+}
+
+/// Gate 2's result and gate 3.
+async fn compared(
+    run: &mut Run<'_>,
+    resolved: &Resolved,
+    options: &ReleaseOptions,
+    verb: Verb,
+    ready: &Ready,
+    product: Product,
+) -> Result<Compared, Failure> {
+    let repo = run.world.repo;
+    let target = run.target.clone();
+    let (settings, commit) = (&resolved.settings, &resolved.commit);
+    let (ledger, facts) = (ready.ledger.as_ref(), &ready.fit.facts);
+    let toplevel = product.toplevel;
+    run.evidence.drv = Some(product.drv);
+    run.evidence.system = product.system.clone();
+    run.evidence.nix_version = product.nix_version;
+    run.evidence.builder = builder_name(settings);
+    if settings.builder.evaluate == Evaluate::Operator {
+        run.log.finding("evaluated on the operator's machine");
+    }
+    run.log.pass(toplevel.to_string());
+
+    if let Some(outcome) = nothing_to_do(&target, toplevel.as_str(), ledger, facts, options.again, verb) {
+        return Ok(Compared::Same(outcome));
+    }
+    refuse_withdrawn(&target, ledger, toplevel.as_str())?;
+    refuse_other_machine(&target, &product.system, facts)?;
+
+    run.log.begin(Gate::Diff);
+    let running = facts.here.running.clone().unwrap_or_default();
+    let running = StorePath::new(&running).map_err(|bad| {
+        Failure::failed(Reason::Check, format!("{target}: what runs is no toplevel")).why(bad.to_string())
+    })?;
+    let new = product.closure;
+    let old = match running == toplevel {
+        true => None,
+        false => {
+            let place = Place::Host(&ready.fit.session);
+            Some(nix::closure(&place, &running, settings.timeouts.build).await?)
+        }
+    };
+    let (mut evidence, headline) = diff::packages(&mut run.log, old.as_ref().unwrap_or(&new), &new);
+    let base = ledger
+        .map(Ledger::head)
+        .filter(|head| head.evidence.toplevel == running.as_str());
+    if let Some(base) = base {
+        let range = (&base.commit, &commit.id);
+        let accepted = &options.check.accept_input;
+        evidence.inputs = diff::inputs(
+            &mut run.log,
+            repo,
+            &settings.flake,
+            range,
+            settings.input_drift,
+            accepted,
+        )?;
+    }
+    run.evidence.diff = Some(evidence);
+    run.evidence.nar_hash = format!("sha256:{}", new.toplevel_hash());
+    run.evidence.closure_digest = new.digest();
+    run.evidence.paths = new.count() as u64;
+    run.evidence.bytes = new.bytes();
+    let lock = Path::new(settings.flake.trim_start_matches("./").trim_matches('.')).join("flake.lock");
+    run.evidence.flake_lock_sha256 = repo
+        .read_file(&commit.id, &lock)?
+        .map(|bytes| crate::record::sha256_hex(&bytes));
+    run.attach(journal::CLOSURE, listed(&new).into_bytes());
+    run.log.pass(headline);
+    Ok(Compared::New(toplevel, new))
+}
+
+fn listed(closure: &Closure) -> String {
+    let line = |entry: &nix::PathInfo| {
+        let deriver = entry.deriver.as_ref().map_or("-", |path| path.as_str());
+        format!(
+            "{} sha256:{} {} {deriver}\n",
+            entry.path, entry.nar_hash, entry.nar_size
+        )
+    };
+    closure.entries.iter().map(line).collect()
+}
+
+/// A name for evidence: never an address.
+fn builder_name(settings: &Settings) -> String {
+    match settings.builder.host.as_str() {
+        "" => "operator".to_owned(),
+        host if host.contains(['.', ':', '@']) => "builder".to_owned(),
+        host => host.to_owned(),
+    }
+}
+
+fn nothing_to_do(
+    target: &Target,
+    toplevel: &str,
+    ledger: Option<&Ledger>,
+    facts: &Facts,
+    again: bool,
+    verb: Verb,
+) -> Option<Outcome> {
+    let head = ledger?.head();
+    let here = &facts.here;
+    let boots = here.boot_default.path().is_none_or(|path| path == toplevel);
+    let same = head.evidence.toplevel == toplevel
+        && facts.runs(toplevel, head.evidence.specialisation.as_deref())
+        && here.profile.as_deref() == Some(toplevel)
+        && boots;
+    if !same || again || verb == Verb::Check {
+        return None;
+    }
+    Some(Outcome {
+        exit: 0,
+        target: target.to_string(),
+        outcome: "unchanged",
+        record: Some(head.name.to_string()),
+        toplevel: Some(toplevel.to_owned()),
+        published: None,
+        text: format!("{target}: nothing to do, {} runs\n", head.name),
+    })
+}
+
+/// A closure for another kind of machine would switch, and then run nothing.
+fn refuse_other_machine(target: &Target, system: &str, facts: &Facts) -> Result<(), Failure> {
+    let built_for = system.split('-').next().unwrap_or_default();
+    let fits = built_for == facts.machine || (built_for == "i686" && facts.machine == "x86_64");
+    if fits || facts.machine.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(
+        Reason::Build,
+        format!("this closure is for {system}, and {target} is {}", facts.machine),
+    )
+    .next("nixpkgs.hostPlatform of this host says what to build for"))
+}
+
+fn refuse_withdrawn(target: &Target, ledger: Option<&Ledger>, toplevel: &str) -> Result<(), Failure> {
+    let Some(ledger) = ledger else { return Ok(()) };
+    let Some(record) = ledger.withdrawn_with_toplevel(toplevel).last().copied() else {
+        return Ok(());
+    };
+    let by = ledger.withdrawn_by(&record.name);
+    let who = by.map_or(String::new(), |by| {
+        format!("withdrawn by {} at {}", by.tagger_name, by.time.rfc3339())
+    });
+    Err(
+        Failure::refused(format!("this closure is {}, which was withdrawn", record.name))
+            .why(who)
+            .next(format!(
+                "git nixgate deploy {target} --to {}     # bring it back knowingly",
+                record.name
+            )),
+    )
+}

@@ -1,0 +1,289 @@
+//! Step 0: which commit, with which settings, and how the records stand here and on the remote.
+
+use std::path::Path;
+
+use crate::check::Files;
+use crate::config::{self, Check, Config, Probe, Settings};
+use crate::failure::{Exit, Failure, Reason};
+use crate::gate::GateLog;
+use crate::gate::known_good::RemoteSide;
+use crate::git::{Commit, Relation, Repo, Which};
+use crate::record::{Ledger, Oid, Target};
+
+/// `.nixgate.toml` of a commit; strictly read.
+///
+/// # Errors
+/// Exit 2 with every problem, or that there is none.
+pub fn at_commit(repo: &Repo, commit: &Commit) -> Result<Config, Failure> {
+    let Some(bytes) = repo.read_file(&commit.id, Path::new(config::FILE))? else {
+        let failure = Failure::config(format!("there is no {} in {}", config::FILE, commit.short));
+        let only_here = repo
+            .work_tree()
+            .is_some_and(|tree| tree.join(config::FILE).exists());
+        return Err(if only_here {
+            failure
+                .why("it is in the work tree, but not committed")
+                .next(format!("git add {0} && git commit -m \"Add {0}\"", config::FILE))
+        } else {
+            failure.next("git nixgate init")
+        });
+    };
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::config(format!("{} in {} is not UTF-8", config::FILE, commit.short)))?;
+    config::parse(&text).map_err(|problems| {
+        let count = problems.len();
+        let what = format!(
+            "{} in {} has {count} problem{}",
+            config::FILE,
+            commit.short,
+            if count == 1 { "" } else { "s" }
+        );
+        let mut failure = Failure::config(what);
+        failure.why = problems.iter().map(ToString::to_string).collect();
+        failure.next(
+            "mend and commit it; git nixgate config check --file .nixgate.toml looks at the work tree's",
+        )
+    })
+}
+
+/// One target's settings out of a configuration.
+///
+/// # Errors
+/// Exit 2, with the targets that there are.
+pub fn settings_of(config: &Config, target: &Target) -> Result<Settings, Failure> {
+    config.targets.get(target).cloned().ok_or_else(|| {
+        let names: Vec<&str> = config.targets.keys().map(Target::as_str).collect();
+        let known = if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        };
+        Failure::config(format!("there is no target {target} in {}", config::FILE))
+            .why(format!("targets: {known}"))
+            .next(format!("add [target.{target}] to {}", config::FILE))
+    })
+}
+
+/// What to check on a restored closure: its own commit's checks, services and limits, as far as they can be read. What
+/// cannot is said and skipped: an old file must not stand in the way back.
+pub fn checks_of(
+    repo: &Repo,
+    log: &mut GateLog<'_>,
+    commit: &Commit,
+    target: &Target,
+) -> Result<Option<Settings>, Failure> {
+    let Some(bytes) = repo.read_file(&commit.id, Path::new(config::FILE))? else {
+        return Ok(None);
+    };
+    let (config, problems) = config::parse_leniently(&String::from_utf8_lossy(&bytes));
+    for problem in problems {
+        log.note(format!(
+            "{} of {}: skipped: {problem}",
+            config::FILE,
+            commit.short
+        ));
+    }
+    Ok(config.targets.get(target).cloned())
+}
+
+/// For runs that look at services only.
+pub static NO_FILES: Files = Files::new();
+
+/// The files of a commit that its `run` checks name.
+pub fn files_of(repo: &Repo, commit: &Oid, checks: &[Check]) -> Result<Files, Failure> {
+    let mut files = Files::new();
+    for check in checks {
+        let Probe::Run(argv) = &check.probe else { continue };
+        let Some(first) = argv.first() else { continue };
+        if first.contains('/')
+            && !first.starts_with('/')
+            && let Some(bytes) = repo.read_file(commit, Path::new(first.trim_start_matches("./")))?
+        {
+            files.insert(first.clone(), bytes);
+        }
+    }
+    Ok(files)
+}
+
+/// What must stand before any work on a release begins: whole history, nothing uncommitted.
+///
+/// # Errors
+/// Exit 3 with the way out.
+pub fn refuse_unclean(repo: &Repo, log: &GateLog<'_>, named: bool) -> Result<(), Failure> {
+    if repo.is_shallow() {
+        return Err(Failure::refused(
+            "this clone is shallow: whether the commit follows the last release cannot be proven",
+        )
+        .next("git fetch --unshallow; in a CI checkout: fetch-depth: 0"));
+    }
+    if repo.is_bare() {
+        return Ok(());
+    }
+    let tree = repo.tracked_changes()?;
+    if !tree.untracked.is_empty() {
+        let count = tree.untracked.len();
+        let plural = if count == 1 { "file is" } else { "files are" };
+        log.note(format!(
+            "{count} untracked {plural} not part of the commit: {}",
+            few(&tree.untracked)
+        ));
+    }
+    if tree.changed.is_empty() || named {
+        return Ok(());
+    }
+    Err(Failure::refused("there are changes that are not committed")
+        .why(format!(
+            "what is built is the commit, and it lacks them: {}",
+            few(&tree.changed)
+        ))
+        .next("git commit -a, or git stash")
+        .next("or name the commit on purpose: --rev HEAD"))
+}
+
+fn few(names: &[String]) -> String {
+    let mut shown: Vec<&str> = names.iter().take(5).map(String::as_str).collect();
+    let more = format!("and {} more", names.len().saturating_sub(5));
+    if names.len() > 5 {
+        shown.push(&more);
+    }
+    shown.join(", ")
+}
+
+/// Asks the remote for the target's records and takes them over where they continue ours.
+///
+/// # Errors
+/// A fork, a record that was tampered with, or a remote that is not configured. That it cannot be reached is no error
+/// here: see [`RemoteSide::Away`].
+pub async fn remote_side(repo: &Repo, remote: &str, target: &Target) -> Result<RemoteSide, Failure> {
+    if remote.is_empty() || !repo.has_remotes()? {
+        return Ok(RemoteSide::None);
+    }
+    let name = remote.to_owned();
+    match repo.fetch(remote, target).await {
+        Ok(fetched) => {
+            repo.settle(target, remote, &fetched.refs)?;
+            match fetched.relation {
+                Relation::Same | Relation::Unpublished(_) => {}
+                Relation::RemoteAhead => repo.take_remote_ledger(target, remote)?,
+                Relation::Fork => {
+                    repo.refuse_fork(target, remote)?;
+                }
+            }
+            Ok(RemoteSide::Ready {
+                name,
+                refs: fetched.refs,
+            })
+        }
+        Err(failure)
+            if matches!(
+                failure.reason,
+                Reason::Remote | Reason::Timeout | Reason::Auth | Reason::Link
+            ) =>
+        {
+            Ok(RemoteSide::Away { name, failure })
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The target's chain as it stands here; in a clone that never ran `init`, as its tags say.
+pub fn ledger(repo: &Repo, target: &Target, remote: &str) -> Result<Option<Ledger>, Failure> {
+    let remote = (!remote.is_empty()).then_some(remote);
+    let which = repo.best(target, remote)?;
+    repo.ledger(target, which)
+}
+
+/// The chain that a new record continues: the local one (the remote's was taken over, or there is none).
+pub fn own_ledger(repo: &Repo, target: &Target) -> Result<Option<Ledger>, Failure> {
+    match repo.pending(target)?.pop() {
+        Some(pending) => repo.ledger(target, Which::At(pending.oid)),
+        None => repo.ledger(target, Which::Local),
+    }
+}
+
+/// A release must descend from the furthest commit ever proven.
+///
+/// # Errors
+/// Exit 3 with the ways out.
+pub fn refuse_rewind(
+    repo: &Repo,
+    ledger: Option<&Ledger>,
+    commit: &Commit,
+    target: &Target,
+) -> Result<(), Failure> {
+    let Some(furthest) = ledger.and_then(Ledger::furthest_commit) else {
+        return Ok(());
+    };
+    if repo.is_ancestor(&furthest, &commit.id)? {
+        return Ok(());
+    }
+    let short = furthest.to_hex_with_len(12);
+    let failure = Failure::refused(format!(
+        "{} does not follow the last release of {target}",
+        commit.short
+    ))
+    .why(format!(
+        "the pointer release/{target} stands at {short}, which is no ancestor: it only fast-forwards"
+    ));
+    Err(if repo.is_ancestor(&commit.id, &furthest)? {
+        failure
+            .next(format!(
+                "git nixgate rollback {target} --to TAG      # an older release: git nixgate log {target}"
+            ))
+            .next(format!(
+                "git nixgate deploy {target} --to TAG        # a withdrawn one, knowingly"
+            ))
+    } else {
+        failure
+            .next(format!(
+                "git merge release/{target}                  # a line that went its own way"
+            ))
+            .next(format!(
+                "git merge -s ours release/{target}          # the same after a rebase: keeps your files"
+            ))
+    })
+}
+
+/// What the host itself carries: a record that the fetched ledger lacks means a lost clone, or a server that shows an
+/// old ledger.
+///
+/// # Errors
+/// Exit 3: who, when, and the way out.
+pub fn refuse_unknown_record(
+    target: &Target,
+    ledger: Option<&Ledger>,
+    carried: Option<&str>,
+    supersede: bool,
+    log: &mut GateLog<'_>,
+) -> Result<(), Failure> {
+    use base64::Engine as _;
+    let Some(text) = carried else { return Ok(()) };
+    let compact: String = text.split_ascii_whitespace().collect();
+    let raw = base64::engine::general_purpose::STANDARD
+        .decode(compact)
+        .unwrap_or_default();
+    let sha256 = crate::record::sha256_hex(&raw);
+    let known = ledger.is_some_and(|l| l.records().iter().any(|record| record.sha256 == sha256));
+    if known {
+        return Ok(());
+    }
+    // Its id is not needed to say what it is.
+    let null = Oid::null(gix::hash::Kind::Sha1);
+    let what = match crate::record::Record::parse(null, &raw, None) {
+        Ok(record) => format!(
+            "{target} carries the record {} by {}, which is neither here nor on the remote",
+            record.name, record.tagger_name
+        ),
+        Err(_) => format!("{target} carries a record that cannot be read"),
+    };
+    if supersede {
+        log.warn(format!("superseded: {what}"));
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Refused, Reason::Record, what)
+        .why("another clone released it and did not publish, or the remote shows an old state")
+        .next(format!(
+            "git nixgate publish {target}     # in the clone that made it"
+        ))
+        .next("or go on without it, knowingly: --supersede"))
+}

@@ -1,0 +1,469 @@
+//! `rollback` and `deploy`: a recorded closure goes back onto its host. No evaluation, no build.
+
+use super::deliver::{Delivery, Options, Outcome, deliver};
+use super::journal::Verb;
+use super::{Run, World, reach, resolve};
+use crate::config::Settings;
+use crate::event::Gate;
+use crate::failure::{Exit, Failure, Reason};
+use crate::gate::known_good::RemoteSide;
+use crate::gate::preflight::{self, Fit, Rules};
+use crate::gate::{Place, diff};
+use crate::host::{Endpoint, Facts, RunDir, Session};
+use crate::nix::{self, Closure, StorePath};
+use crate::record::evidence::DiffEvidence;
+use crate::record::{Choice, Evidence, Kind, Ledger, OnHost, Record, Target};
+
+/// `rollback`'s and `deploy`'s words.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreOptions {
+    /// The record to go to; `rollback` without one takes the previous known-good release.
+    pub to: Option<String>,
+    pub host: Option<String>,
+    pub keep: bool,
+    pub accept_drift: bool,
+    pub supersede: bool,
+}
+
+/// Back to the previous known-good closure, or to a named one.
+pub async fn rollback(
+    world: World<'_>,
+    target: &Target,
+    options: RestoreOptions,
+) -> Result<Outcome, Failure> {
+    go(world, target, &options, Verb::Rollback, false).await
+}
+
+/// A recorded closure: a withdrawn release, a reinstalled host, drift undone.
+pub async fn deploy(world: World<'_>, target: &Target, options: RestoreOptions) -> Result<Outcome, Failure> {
+    go(world, target, &options, Verb::Deploy, false).await
+}
+
+/// Proves that a rollback would work: the root is there, the closure intact, dry-activate passes. Changes nothing.
+pub async fn can_roll_back(
+    world: World<'_>,
+    target: &Target,
+    options: RestoreOptions,
+) -> Result<Outcome, Failure> {
+    go(world, target, &options, Verb::Rollback, true).await
+}
+
+async fn go(
+    world: World<'_>,
+    target: &Target,
+    options: &RestoreOptions,
+    verb: Verb,
+    rehearse: bool,
+) -> Result<Outcome, Failure> {
+    let repo = world.repo;
+    let settings = reach::settings_now(&world, target, options.host.as_deref())?;
+    let endpoint = reach::endpoint(target, &settings, world.asker)?;
+    let dir = RunDir::new().map_err(Failure::from)?;
+    // The host is called while the remote is asked; nothing is read from it before the records say what to look for.
+    let (remote, reached) = tokio::join!(
+        resolve::remote_side(repo, &settings.remote, target),
+        preflight::reach(&endpoint, &dir)
+    );
+    let remote = remote?;
+    let Some(ledger) = chain(world, target, &settings)? else {
+        return Err(
+            Failure::refused(format!("{target} has no record: there is nothing to go back to"))
+                .next(format!("git nixgate release {target}")),
+        );
+    };
+    let by = repo.committer()?.to_string();
+    let journal = if rehearse { Verb::Check } else { verb };
+    let mut run = Run::new(world, target, journal, &ledger.head().commit.to_string(), by);
+    run.state.verb = verb;
+    let host = (reached, &endpoint, &dir);
+    let result = drive(
+        &mut run, &settings, &ledger, remote, host, options, verb, rehearse,
+    )
+    .await;
+    match result {
+        Ok(outcome) => Ok(outcome),
+        Err(failure) if failure.exit == Exit::Unpublished && run.state.ending.is_some() => Err(failure),
+        Err(failure) => Err(run.failed(failure)),
+    }
+}
+
+/// The records, also in a clone that never heard of ledgers: what it reads there becomes its own.
+fn chain(world: World<'_>, target: &Target, settings: &Settings) -> Result<Option<Ledger>, Failure> {
+    let repo = world.repo;
+    if let Some(ledger) = resolve::own_ledger(repo, target)? {
+        return Ok(Some(ledger));
+    }
+    let Some(ledger) = resolve::ledger(repo, target, &settings.remote)? else {
+        return Ok(None);
+    };
+    let head = ledger.head();
+    repo.commit_local(target, &head.name, &head.oid, None, None, false)?;
+    Ok(Some(ledger))
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn drive(
+    run: &mut Run<'_>,
+    settings: &Settings,
+    ledger: &Ledger,
+    remote: RemoteSide,
+    (reached, endpoint, dir): (preflight::Reached, &Endpoint, &RunDir),
+    options: &RestoreOptions,
+    verb: Verb,
+    rehearse: bool,
+) -> Result<Outcome, Failure> {
+    let (repo, target) = (run.world.repo, run.target.clone());
+    if let RemoteSide::Away { name, .. } = &remote {
+        run.log.warn(format!(
+            "{name} cannot be reached: going by the records that are here"
+        ));
+    }
+    // What is asked for must make sense before the host is asked anything; without `--to` the host has a say in it.
+    let asked = match (verb, &options.to) {
+        (Verb::Deploy, Some(to)) => Some(ledger.deploy_choice(to)?),
+        (_, Some(to)) => Some(ledger.rollback_choice(Some(to))?),
+        (_, None) => None,
+    };
+    run.log.begin(Gate::Preflight);
+    let guess = match &asked {
+        Some(choice) => choice.source,
+        None => ledger
+            .rollback_choice(None)
+            .map_or(ledger.head(), |choice| choice.source),
+    };
+    let commit = repo.commit(&guess.commit)?;
+    let checked =
+        resolve::checks_of(repo, &mut run.log, &commit, &target)?.unwrap_or_else(|| settings.clone());
+    let files = resolve::files_of(repo, &commit.id, &checked.checks)?;
+    let reading = preflight::read_over(
+        reached,
+        endpoint,
+        &checked.preflight.services,
+        &checked.checks,
+        &files,
+    )
+    .await?;
+    let rules = Rules {
+        limits: &settings.preflight,
+        advisory: true,
+        // A host that was switched by hand is what a rollback is there for.
+        accept_drift: options.accept_drift || verb == Verb::Rollback,
+        copies: false,
+        horizon: super::release::horizon(settings),
+        specialisation: &settings.specialisation,
+    };
+    let fit = reading.judged(&mut run.log, target.as_str(), &rules).await?;
+    if !rehearse {
+        repo.try_sign()?;
+    }
+    let carried = fit.facts.record_base64.as_deref();
+    resolve::refuse_unknown_record(&target, Some(ledger), carried, options.supersede, &mut run.log)?;
+    let choice = match asked {
+        Some(choice) => choice,
+        None => chosen(run, ledger, &fit.facts)?,
+    };
+    if let Some(text) = drifted(ledger, &fit.facts) {
+        run.evidence.drift = Some(text);
+    }
+    // The commit that is restored may be another than was guessed.
+    let commit = repo.commit(&choice.source.commit)?;
+    let checked = match choice.source.oid == guess.oid {
+        true => checked,
+        false => {
+            resolve::checks_of(repo, &mut run.log, &commit, &target)?.unwrap_or_else(|| settings.clone())
+        }
+    };
+    let files = resolve::files_of(repo, &commit.id, &checked.checks)?;
+    run.state.commit = commit.id.to_string();
+    run.log.pass(format!("to {}", choice.restores));
+    if let Some(outcome) = already(run, ledger, &choice, &fit.facts, verb, rehearse) {
+        fit.session.close().await;
+        return Ok(outcome);
+    }
+
+    run.log
+        .skip(Gate::Build, "a recorded closure: no evaluation, no build");
+    run.log.begin(Gate::Diff);
+    let (toplevel, closure, supply) = found(run, &choice, &fit, settings, dir, rehearse).await?;
+    evidence(run, &choice, &closure, &commit);
+    let running = fit
+        .facts
+        .here
+        .running
+        .as_deref()
+        .and_then(|path| StorePath::new(path).ok());
+    let detail = compared(run, &fit.session, running, &closure, settings).await;
+    run.log.pass(detail);
+
+    let builder = supply;
+    let delivery = Delivery {
+        kind: if verb == Verb::Deploy {
+            Kind::Deploy
+        } else {
+            Kind::Rollback
+        },
+        settings,
+        checked: &checked,
+        files: &files,
+        endpoint,
+        commit: &commit,
+        toplevel,
+        closure: closure.paths().map(ToString::to_string).collect(),
+        supply: builder.as_ref().map(as_place),
+        builder: None,
+        built_on_target: None,
+        restores: Some(choice.restores.clone()),
+        withdraws: choice.withdraws.clone(),
+        remote,
+        options: Options {
+            accept_drift: true,
+            rehearse_only: rehearse,
+            sick: true,
+            keep: options.keep,
+            ..Options::default()
+        },
+    };
+    let outcome = deliver(run, fit, &delivery).await;
+    if let Some(Supply::Host(session)) = builder {
+        session.close().await;
+    }
+    outcome
+}
+
+/// Without `--to`: back to the record if somebody switched the host by hand, else to the release before.
+fn chosen<'a>(run: &mut Run<'_>, ledger: &'a Ledger, facts: &Facts) -> Result<Choice<'a>, Failure> {
+    match drifted(ledger, facts) {
+        Some(text) => {
+            run.log.note(format!(
+                "{} {text}: going back to its current record; nothing is withdrawn",
+                run.target
+            ));
+            Ok(ledger.return_choice())
+        }
+        None => ledger.rollback_choice(None),
+    }
+}
+
+/// The host does not run what its current record says: in words.
+fn drifted(ledger: &Ledger, facts: &Facts) -> Option<String> {
+    let evidence = &ledger.head().evidence;
+    let running = facts.here.running.as_deref().unwrap_or("nothing");
+    let same = facts.runs(&evidence.toplevel, evidence.specialisation.as_deref());
+    (!same).then(|| format!("runs {running}, recorded is {}", evidence.toplevel))
+}
+
+/// Nothing has to change on the host, and the records say so already.
+fn already(
+    run: &mut Run<'_>,
+    ledger: &Ledger,
+    choice: &Choice<'_>,
+    facts: &Facts,
+    verb: Verb,
+    rehearse: bool,
+) -> Option<Outcome> {
+    let toplevel = choice.toplevel();
+    let here = &facts.here;
+    let boots = here.boot_default.path().is_none_or(|path| path == toplevel);
+    let there =
+        here.running.as_deref() == Some(toplevel) && here.profile.as_deref() == Some(toplevel) && boots;
+    if rehearse || !there || ledger.on_host() != choice.restores || !choice.withdraws.is_empty() {
+        return None;
+    }
+    let name = ledger.head().name.to_string();
+    let verb = verb.name();
+    Some(Outcome {
+        exit: 0,
+        target: run.target.to_string(),
+        outcome: "unchanged",
+        text: format!("{}: nothing to {verb}, {} runs\n", run.target, choice.restores),
+        record: Some(name),
+        toplevel: Some(toplevel.to_owned()),
+        published: None,
+    })
+}
+
+/// Where the closure comes from when it is not on the target.
+enum Supply {
+    Here,
+    Host(Box<Session>),
+}
+
+fn as_place(supply: &Supply) -> Place<'_> {
+    match supply {
+        Supply::Here => Place::Here,
+        Supply::Host(session) => Place::Host(session),
+    }
+}
+
+/// The recorded closure: on the target, by its own root; else on the builder, by its root there. Its digest must be the
+/// recorded one.
+async fn found(
+    run: &mut Run<'_>,
+    choice: &Choice<'_>,
+    fit: &Fit,
+    settings: &Settings,
+    dir: &RunDir,
+    rehearse: bool,
+) -> Result<(StorePath, Closure, Option<Supply>), Failure> {
+    let target = run.target.clone();
+    let toplevel = StorePath::new(choice.toplevel()).map_err(|bad| {
+        Failure::refused(format!(
+            "{} records no closure that can be restored",
+            choice.source.name
+        ))
+        .why(bad.to_string())
+    })?;
+    let limit = settings.timeouts.build;
+    let root = rooted(&target, choice, &fit.facts);
+    let there = nix::closure(&Place::Host(&fit.session), &toplevel, limit).await;
+    let trouble = match there {
+        Ok(closure) => {
+            intact(choice, &closure, &target)?;
+            if root.is_none() {
+                let text = format!("no root keeps {} on {target}", choice.restores);
+                if rehearse {
+                    return Err(Failure::failed(Reason::Store, text)
+                        .why("the next garbage collection there takes it away")
+                        .next(format!("git nixgate deploy {target} --to {}", choice.restores)));
+                }
+                run.log.warn(text);
+            }
+            run.log.finding(format!("{} is on {target}", choice.restores));
+            return Ok((toplevel, closure, None));
+        }
+        Err(failure) if rehearse => {
+            let text = format!("{} is not on {target}: nothing kept it there", choice.restores);
+            return Err(Failure::failed(Reason::Store, text)
+                .why(failure.what)
+                .why("a rollback would have to ask the builder for it"));
+        }
+        Err(failure) => failure,
+    };
+    run.log.note(format!(
+        "{} is not on {target}: asking the builder",
+        choice.restores
+    ));
+    let supply = match settings.builder.host.as_str() {
+        "target" => None,
+        "" => Some(Supply::Here),
+        host => match Session::open(&reach::builder(settings), dir).await {
+            Ok(session) => Some(Supply::Host(Box::new(session))),
+            Err(error) => {
+                return Err(nowhere(&target, choice, &trouble).why(error.failure(host).what));
+            }
+        },
+    };
+    let Some(supply) = supply else {
+        return Err(nowhere(&target, choice, &trouble));
+    };
+    let closure = match nix::closure(&as_place(&supply), &toplevel, limit).await {
+        Ok(closure) => closure,
+        Err(failure) => return Err(nowhere(&target, choice, &trouble).why(failure.what)),
+    };
+    intact(choice, &closure, &target)?;
+    run.log.finding(format!(
+        "{} comes from {}",
+        choice.restores,
+        as_place(&supply).name()
+    ));
+    Ok((toplevel, closure, Some(supply)))
+}
+
+fn nowhere(target: &Target, choice: &Choice<'_>, trouble: &Failure) -> Failure {
+    let mut failure = Failure::failed(
+        Reason::Store,
+        format!("the closure of {} is nowhere to be had", choice.restores),
+    );
+    failure.why = std::iter::once(trouble.what.clone())
+        .chain(trouble.why.iter().cloned())
+        .collect();
+    let commit = choice.source.commit.to_hex_with_len(12);
+    failure.next(format!(
+        "git nixgate log {target}    # another release; or release {commit} anew from its own branch"
+    ))
+}
+
+/// The root that keeps the closure on the target.
+fn rooted(target: &Target, choice: &Choice<'_>, facts: &Facts) -> Option<String> {
+    let leaf = match &choice.restores {
+        OnHost::BeforeFirst => "before-first".to_owned(),
+        OnHost::Release(name) => name.leaf(),
+    };
+    facts
+        .roots
+        .get(&format!("{target}/{leaf}"))
+        .filter(|path| path.as_str() == choice.toplevel())
+        .cloned()
+}
+
+/// The closure found is the closure recorded. What ran before the first release has no digest to hold it against.
+fn intact(choice: &Choice<'_>, closure: &Closure, target: &Target) -> Result<(), Failure> {
+    if choice.restores == OnHost::BeforeFirst {
+        return Ok(());
+    }
+    let recorded = &choice.source.evidence.closure_digest;
+    let digest = closure.digest();
+    if digest == *recorded {
+        return Ok(());
+    }
+    Err(Failure::refused(format!(
+        "the closure found is not the one that {} records",
+        choice.restores
+    ))
+    .why(format!("recorded digest {recorded}"))
+    .why(format!("found          {digest}"))
+    .next(format!("on {target}: nix-store --verify --check-contents")))
+}
+
+/// What the new record says of the closure: what the restored one said.
+fn evidence(run: &mut Run<'_>, choice: &Choice<'_>, closure: &Closure, commit: &crate::git::Commit) {
+    let source: &Record = choice.source;
+    let recorded = &source.evidence;
+    let mut new = Evidence {
+        commit: commit.id.to_string(),
+        tree: commit.tree.to_string(),
+        target: run.target.to_string(),
+        by: run.evidence.by.clone(),
+        drift: run.evidence.drift.clone(),
+        toplevel: choice.toplevel().to_owned(),
+        nar_hash: format!("sha256:{}", closure.toplevel_hash()),
+        closure_digest: closure.digest(),
+        paths: closure.count() as u64,
+        bytes: closure.bytes(),
+        ..Evidence::default()
+    };
+    if choice.restores != OnHost::BeforeFirst {
+        new.drv = recorded.drv.clone();
+        new.flake_lock_sha256 = recorded.flake_lock_sha256.clone();
+        new.system = recorded.system.clone();
+        new.nix_version = recorded.nix_version.clone();
+        new.builder = recorded.builder.clone();
+        new.impure = recorded.impure;
+        new.specialisation = recorded.specialisation.clone();
+    }
+    run.evidence = new;
+}
+
+/// The diff against what runs; a host whose running closure cannot be read is no reason not to go back.
+async fn compared(
+    run: &mut Run<'_>,
+    session: &Session,
+    running: Option<StorePath>,
+    closure: &Closure,
+    settings: &Settings,
+) -> String {
+    let Some(running) = running else {
+        return "what runs cannot be read".to_owned();
+    };
+    match nix::closure(&Place::Host(session), &running, settings.timeouts.build).await {
+        Ok(old) => {
+            let (evidence, headline): (DiffEvidence, String) = diff::packages(&mut run.log, &old, closure);
+            run.evidence.diff = Some(evidence);
+            headline
+        }
+        Err(failure) => {
+            run.log.warn(failure.what);
+            "what runs cannot be read".to_owned()
+        }
+    }
+}

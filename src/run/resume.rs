@@ -1,0 +1,542 @@
+//! `resume`: finish what an interrupted run left, or say how it ended. The journal says how far it came, the host says
+//! where it is; where the two disagree, the host is right.
+
+use std::time::Duration;
+
+use super::deliver::Outcome;
+use super::journal::{self, Ending, State, Step, Verb};
+use super::mark::{Mark, Marked, mark, root_name};
+use super::{Run, World, publish, reach, resolve};
+use crate::config::Settings;
+use crate::event::{Event, Gate};
+use crate::failure::{Exit, Failure, Reason};
+use crate::gate::commit::{by_hand, commit, ssh_line, take_back};
+use crate::gate::health::Baseline;
+use crate::gate::known_good::{self, Made, RemoteSide};
+use crate::gate::switch_test;
+use crate::gate::validate::{self, Subject, Validated};
+use crate::git::Commit;
+use crate::host::state::{self, Phase};
+use crate::host::supervisor::{self, Held};
+use crate::host::{Endpoint, Facts, RunDir, Session};
+use crate::nix::StorePath;
+use crate::record::{Evidence, Kind, OnHost, Record, RecordName, Target};
+
+/// Finishes the newest unfinished run of a target.
+///
+/// # Errors
+/// How the run ended, if not well; with the exit that says how the host is.
+pub async fn resume(world: World<'_>, target: &Target, host: Option<&str>) -> Result<Outcome, Failure> {
+    let repo = world.repo;
+    let settings = reach::settings_now(&world, target, host)?;
+    let Some((state, evidence)) = unfinished(world, target)? else {
+        return pending_only(world, target, &settings).await;
+    };
+    let commit = repo.resolve(&state.commit)?;
+    let mut run = Run::continued(world, target, state, evidence);
+    run.evidence.commit = commit.id.to_string();
+    run.evidence.tree = commit.tree.to_string();
+    run.log.see(&Event::RunStarted {
+        run: run.id().to_owned(),
+        target: target.to_string(),
+        verb: "resume".to_owned(),
+        commit: run.state.commit.clone(),
+    });
+    match drive(&mut run, &settings, &commit).await {
+        Ok(outcome) => Ok(outcome),
+        Err(failure) if failure.exit == Exit::Unpublished && run.state.ending.is_some() => Err(failure),
+        Err(failure) => Err(run.failed(failure)),
+    }
+}
+
+/// The newest run that has not ended, with its evidence.
+fn unfinished(world: World<'_>, target: &Target) -> Result<Option<(State, Evidence)>, Failure> {
+    let repo = world.repo;
+    let mut names = repo.journals(target)?;
+    names.sort_by(|a, b| b.run.cmp(&a.run));
+    for name in names.into_iter().take(20) {
+        let Some(bytes) = repo.journal_file(target, &name.run, journal::STATE)? else {
+            continue;
+        };
+        let state = match State::parse(&bytes) {
+            Ok(state) => state,
+            Err(why) => {
+                return Err(Failure::failed(
+                    Reason::Record,
+                    format!("the journal of {} cannot be read", name.run),
+                )
+                .why(why));
+            }
+        };
+        if state.step == Step::Ended {
+            continue;
+        }
+        let line = repo
+            .journal_file(target, &name.run, journal::EVIDENCE)?
+            .unwrap_or_default();
+        let evidence = serde_json::from_slice(&line).unwrap_or_else(|_| Evidence {
+            target: target.to_string(),
+            by: state.by.clone(),
+            ..Evidence::default()
+        });
+        return Ok(Some((state, evidence)));
+    }
+    Ok(None)
+}
+
+async fn pending_only(world: World<'_>, target: &Target, settings: &Settings) -> Result<Outcome, Failure> {
+    let names = match world.repo.pending(target)?.is_empty() {
+        true => Vec::new(),
+        false => publish::publish(world, target, &settings.remote).await?,
+    };
+    let text = match names.as_slice() {
+        [] => format!("{target}: no run is unfinished\n"),
+        names => names.iter().map(|name| format!("{name}\n")).collect(),
+    };
+    Ok(Outcome {
+        exit: 0,
+        target: target.to_string(),
+        outcome: if names.is_empty() {
+            "unchanged"
+        } else {
+            "published"
+        },
+        record: names.last().cloned(),
+        toplevel: None,
+        published: (!names.is_empty()).then_some(true),
+        text,
+    })
+}
+
+async fn drive(run: &mut Run<'_>, settings: &Settings, commit: &Commit) -> Result<Outcome, Failure> {
+    let target = run.target.clone();
+    let endpoint = reach::endpoint(&target, settings, run.world.asker)?;
+    let dir = RunDir::new().map_err(Failure::from)?;
+    let mut session = Session::open(&endpoint, &dir)
+        .await
+        .map_err(|error| error.failure(target.as_str()).exit(Exit::NeedsPerson))?;
+    let result = on_host(run, settings, commit, &endpoint, &mut session).await;
+    session.close().await;
+    result
+}
+
+async fn on_host(
+    run: &mut Run<'_>,
+    settings: &Settings,
+    git: &Commit,
+    endpoint: &Endpoint,
+    session: &mut Session,
+) -> Result<Outcome, Failure> {
+    let target = run.target.clone();
+    let id = run.id().to_owned();
+    let found = supervisor::reattach(session, &id)
+        .await
+        .map_err(|error| error.failure(target.as_str()))?;
+    let facts = reach::read_facts(session, &target).await?;
+    if run.state.step == Step::NeedsReboot {
+        return after_reboot(run, settings, git, endpoint, session, &facts).await;
+    }
+    let Some(state) = found else {
+        return without_supervisor(run, settings, git, session, &facts).await;
+    };
+    let held = Held::from_state(
+        state.clone(),
+        settings.timeouts.confirm,
+        settings.timeouts.activate,
+    );
+    match state.phase {
+        Phase::Holding | Phase::Busy | Phase::Released => {
+            let _ = held.release(session).await;
+            let _ = supervisor::release_leftover(session, &id).await;
+            Err(ended_untouched(&target))
+        }
+        Phase::Committed => marked(run, settings, git, session, &held).await,
+        Phase::Waiting => waiting(run, settings, git, endpoint, session, held, &state).await,
+        Phase::Reverted | Phase::RevertFailed => {
+            let failure = Failure::failed(
+                Reason::Timeout,
+                format!("{target}: the run was cut off and taken back"),
+            );
+            Err(take_back(&run.log, session, None, &held, Some(state), false, failure).await)
+        }
+        Phase::Switching | Phase::Committing | Phase::CommitFailed | Phase::Reverting => {
+            run.log.note(format!(
+                "{target} is still at work ({}); waiting for it",
+                phase(state.phase)
+            ));
+            let patience = settings.timeouts.activate * 3 + settings.timeouts.confirm * 2;
+            match settle(&held, session, patience).await? {
+                state if state.phase == Phase::Waiting => {
+                    waiting(run, settings, git, endpoint, session, held, &state).await
+                }
+                state if state.phase == Phase::Committed => marked(run, settings, git, session, &held).await,
+                state => {
+                    let failure = Failure::failed(Reason::Timeout, format!("{target}: the run was cut off"));
+                    Err(take_back(&run.log, session, None, &held, Some(state), false, failure).await)
+                }
+            }
+        }
+    }
+}
+
+fn phase(phase: Phase) -> String {
+    serde_json::to_value(phase)
+        .ok()
+        .and_then(|v| v.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+fn ended_untouched(target: &Target) -> Failure {
+    Failure::failed(
+        Reason::Timeout,
+        format!("the run was cut off before {target} was switched"),
+    )
+    .why(format!(
+        "{target} is untouched, and nothing of the run is left there"
+    ))
+    .next(format!("git nixgate release {target}"))
+}
+
+/// Waits until the supervisor is in a state that something can be decided from.
+async fn settle(held: &Held, session: &mut Session, patience: Duration) -> Result<state::State, Failure> {
+    let until = std::time::Instant::now() + patience;
+    loop {
+        let state = held
+            .status(session)
+            .await
+            .map_err(|error| error.failure(&held.target))?;
+        if state.phase.is_final() || state.phase == Phase::Waiting {
+            return Ok(state);
+        }
+        if std::time::Instant::now() > until {
+            let what = format!(
+                "{}: still {} after {} s",
+                held.target,
+                phase(state.phase),
+                patience.as_secs()
+            );
+            return Err(Failure::new(Exit::NeedsPerson, Reason::Timeout, what));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// The candidate runs and waits for a word: validate it and commit.
+async fn waiting(
+    run: &mut Run<'_>,
+    settings: &Settings,
+    git: &Commit,
+    endpoint: &Endpoint,
+    session: &mut Session,
+    held: Held,
+    state: &state::State,
+) -> Result<Outcome, Failure> {
+    let target = run.target.clone();
+    let running = state.here.running.clone().unwrap_or_default();
+    let baseline = Baseline {
+        failed: supervisor::failed_before(session, &held.run)
+            .await
+            .map_err(|error| error.failure(target.as_str()))?,
+        ..Baseline::default()
+    };
+    if !run.log.gates().iter().any(|gate| gate.gate == Gate::SwitchTest) {
+        // Whoever began the switch did not live to see how it ended.
+        run.log.begin(Gate::SwitchTest);
+        match switch_test::begun(&mut run.log, session, &held, &baseline).await {
+            Ok(switched) => run.switch_log = format!("{}\n{}", switched.stdout, switched.stderr),
+            Err(bad) => {
+                run.switch_log = bad.log;
+                return Err(take_back(&run.log, session, None, &held, None, false, bad.failure).await);
+            }
+        }
+        run.log.pass("");
+    }
+    run.log.begin(Gate::Validate);
+    let Validated { shell, result } =
+        validated(run, settings, git, endpoint, session, &held, &running, &baseline).await?;
+    let mut shell = match (shell, result) {
+        (Some(shell), Ok(_)) => shell,
+        (shell, Err(failure)) => {
+            return Err(take_back(&run.log, session, shell, &held, None, false, failure).await);
+        }
+        (None, Ok(_)) => {
+            let failure = Failure::failed(Reason::Link, format!("{target}: the fresh connection was lost"));
+            return Err(take_back(&run.log, session, None, &held, None, false, failure).await);
+        }
+    };
+    run.log.pass("");
+    run.step(Step::Committing)?;
+    run.log.begin(Gate::Commit);
+    match commit(&mut run.log, &held, &mut shell, &running).await {
+        Ok(committed) => run.evidence.generation_after = committed.generation,
+        Err((failure, state)) => {
+            return Err(take_back(&run.log, session, Some(shell), &held, state, false, failure).await);
+        }
+    }
+    run.log.pass("");
+    marked(run, settings, git, session, &held).await
+}
+
+#[allow(clippy::too_many_arguments)]
+async fn validated(
+    run: &mut Run<'_>,
+    settings: &Settings,
+    git: &Commit,
+    endpoint: &Endpoint,
+    session: &mut Session,
+    held: &Held,
+    running: &str,
+    baseline: &Baseline,
+) -> Result<Validated, Failure> {
+    let repo = run.world.repo;
+    let target = run.target.clone();
+    let mut settings = settings.clone();
+    if let Some(checked) = resolve::checks_of(repo, &mut run.log, git, &target)? {
+        settings.checks = checked.checks;
+        settings.preflight = checked.preflight;
+    }
+    let files = resolve::files_of(repo, &git.id, &settings.checks)?;
+    let subject = Subject {
+        settings: &settings,
+        target: target.as_str(),
+        endpoint,
+        running,
+        toplevel: &held.candidate,
+        checks: &settings.checks,
+        files: &files,
+        baseline,
+    };
+    Ok(validate::validate(&mut run.log, session, held, &subject).await)
+}
+
+/// The host is committed: what is missing is the record.
+async fn marked(
+    run: &mut Run<'_>,
+    settings: &Settings,
+    git: &Commit,
+    session: &mut Session,
+    held: &Held,
+) -> Result<Outcome, Failure> {
+    let outcome = marking(run, settings, git, session).await;
+    let _ = held.end(session).await;
+    outcome
+}
+
+async fn marking(
+    run: &mut Run<'_>,
+    settings: &Settings,
+    git: &Commit,
+    session: &mut Session,
+) -> Result<Outcome, Failure> {
+    let target = run.target.clone();
+    let bad = |what: String| Failure::new(Exit::NeedsPerson, Reason::Record, what);
+    let candidate = run.state.candidate.clone().unwrap_or_default();
+    let toplevel = StorePath::new(&candidate).map_err(|error| bad(error.to_string()))?;
+    if run.evidence.closure_digest.is_empty() {
+        return Err(
+            bad(format!("the journal of {} does not hold its evidence", run.id()))
+                .next(format!("git nixgate release {target} --again")),
+        );
+    }
+    run.log.begin(Gate::KnownGood);
+    let remote = resolve::remote_side(run.world.repo, &settings.remote, &target).await?;
+    let parsed: Result<Vec<RecordName>, String> =
+        run.state.withdraws.iter().map(|name| name.parse()).collect();
+    let restores: Option<OnHost> = run.state.restores.as_ref().and_then(|text| text.parse().ok());
+    // A crash after the record was made: it stays the one that it is, wherever it has got to.
+    let head = resolve::own_ledger(run.world.repo, &target)?.map(|ledger| ledger.head().clone());
+    let own = head.filter(|record| {
+        record.evidence.toplevel == candidate
+            && record.commit == git.id
+            && record.time.rfc3339() >= run.state.started
+    });
+    if let Some(record) = own {
+        rooted(run, session, &record, &toplevel).await?;
+        let remote = !matches!(remote, RemoteSide::None);
+        return published(run, settings, record.name.to_string(), toplevel, remote).await;
+    }
+    let marking = Mark {
+        kind: match run.state.verb {
+            Verb::Rollback => Kind::Rollback,
+            Verb::Deploy => Kind::Deploy,
+            Verb::Release | Verb::Check => Kind::Release,
+        },
+        commit: git,
+        settings,
+        toplevel: &toplevel,
+        builder: None,
+        restores,
+        withdraws: parsed.map_err(bad)?,
+        remote,
+    };
+    match mark(run, session, &marking).await? {
+        Marked::Done(outcome) => Ok(outcome),
+        Marked::Lost(failure) => {
+            let previous = run.state.previous.clone().unwrap_or_default();
+            let mut failure = failure.exit(Exit::NeedsPerson);
+            failure.next = by_hand(target.as_str(), &ssh_line(session), &previous);
+            Err(failure)
+        }
+    }
+}
+
+/// The root and the record's bytes on the target, once more.
+async fn rooted(
+    run: &mut Run<'_>,
+    session: &mut Session,
+    record: &Record,
+    toplevel: &StorePath,
+) -> Result<(), Failure> {
+    let repo = run.world.repo;
+    let Some(raw) = repo.tag(&record.oid)? else {
+        return Ok(());
+    };
+    let before = run
+        .evidence
+        .before
+        .as_ref()
+        .map(|before| before.toplevel.as_str());
+    let made = Made {
+        name: record.name.clone(),
+        oid: record.oid,
+        seq: record.seq,
+        raw,
+    };
+    let root = root_name(record.restores.as_ref(), &record.name);
+    let before = before.filter(|path| record.seq == 1 && !path.is_empty());
+    known_good::root_on_target(session, &run.target, &made, &root, toplevel.as_str(), before).await
+}
+
+async fn published(
+    run: &mut Run<'_>,
+    settings: &Settings,
+    name: String,
+    toplevel: StorePath,
+    remote: bool,
+) -> Result<Outcome, Failure> {
+    let target = run.target.clone();
+    if remote {
+        publish::publish(run.world, &target, &settings.remote).await?;
+    }
+    run.log.pass("");
+    run.end(Ending::recorded(Exit::Done, name.clone()));
+    Ok(Outcome {
+        exit: 0,
+        target: target.to_string(),
+        outcome: "released",
+        text: format!("{name}\n"),
+        record: Some(name),
+        toplevel: Some(toplevel.to_string()),
+        published: Some(remote),
+    })
+}
+
+/// No supervisor knows the run any more: the host rebooted, or the run was swept. Facts decide.
+async fn without_supervisor(
+    run: &mut Run<'_>,
+    settings: &Settings,
+    git: &Commit,
+    session: &mut Session,
+    facts: &Facts,
+) -> Result<Outcome, Failure> {
+    let target = run.target.clone();
+    let candidate = run.state.candidate.clone().unwrap_or_default();
+    let here = &facts.here;
+    let all = |path: &str| {
+        here.running.as_deref() == Some(path)
+            && here.profile.as_deref() == Some(path)
+            && here.boot_default.path().is_none_or(|boot| boot == path)
+    };
+    if !candidate.is_empty() && all(&candidate) && run.state.step >= Step::Committing {
+        if !facts.failed_units.is_empty() {
+            let mut failure = Failure::new(
+                Exit::NeedsPerson,
+                Reason::Unit,
+                format!("{target} runs the candidate after a new boot, and units fail"),
+            );
+            failure.why = facts.failed_units.clone();
+            return Err(failure
+                .next(format!("git nixgate health {target}"))
+                .next(format!("git nixgate rollback {target}")));
+        }
+        return marking(run, settings, git, session).await;
+    }
+    let previous = run.state.previous.clone().unwrap_or_default();
+    if here.running.as_deref() == Some(previous.as_str()) || run.state.step <= Step::Holding {
+        return Err(ended_untouched(&target));
+    }
+    let mut failure = Failure::new(
+        Exit::NeedsPerson,
+        Reason::Boot,
+        format!("{target} runs {}", here.running.as_deref().unwrap_or("nothing")),
+    );
+    failure
+        .why
+        .push(format!("the run wanted {candidate}; before it ran {previous}"));
+    failure.next = by_hand(target.as_str(), &ssh_line(session), &previous);
+    Err(failure)
+}
+
+/// After `--boot`: a new boot, the booted system is the candidate, and it is well.
+async fn after_reboot(
+    run: &mut Run<'_>,
+    settings: &Settings,
+    git: &Commit,
+    endpoint: &Endpoint,
+    session: &mut Session,
+    facts: &Facts,
+) -> Result<Outcome, Failure> {
+    let target = run.target.clone();
+    let repo = run.world.repo;
+    let candidate = run.state.candidate.clone().unwrap_or_default();
+    if run.state.booted.as_deref() == Some(facts.boot.as_str()) {
+        return Err(Failure::new(
+            Exit::NeedsReboot,
+            Reason::Reboot,
+            format!("{target} has not rebooted yet"),
+        )
+        .next(format!("reboot {target}, then: git nixgate resume {target}")));
+    }
+    if facts.booted.as_deref() != Some(candidate.as_str())
+        || facts.here.running.as_deref() != Some(candidate.as_str())
+    {
+        let booted = facts.booted.as_deref().unwrap_or("nothing");
+        let mut failure = Failure::new(
+            Exit::NeedsPerson,
+            Reason::Boot,
+            format!("{target} booted {booted}"),
+        );
+        failure.why.push(format!("the run wanted {candidate}"));
+        return Err(failure
+            .next(format!("git nixgate status {target} --live"))
+            .next(format!("git nixgate rollback {target}")));
+    }
+    run.log.begin(Gate::Validate);
+    let mut settings = settings.clone();
+    if let Some(checked) = resolve::checks_of(repo, &mut run.log, git, &target)? {
+        settings.checks = checked.checks;
+        settings.preflight = checked.preflight;
+    }
+    let files = resolve::files_of(repo, &git.id, &settings.checks)?;
+    let baseline = Baseline::default();
+    let subject = Subject {
+        settings: &settings,
+        target: target.as_str(),
+        endpoint,
+        running: &candidate,
+        toplevel: &candidate,
+        checks: &settings.checks,
+        files: &files,
+        baseline: &baseline,
+    };
+    let health = validate::look_once(&mut run.log, session, &subject).await?;
+    if let Some(failure) = health.failure(target.as_str()) {
+        return Err(failure
+            .exit(Exit::NeedsPerson)
+            .next(format!("git nixgate rollback {target}")));
+    }
+    run.log.pass("");
+    run.evidence.generation_after = facts.here.generation;
+    run.step(Step::Marking)?;
+    marking(run, &settings, git, session).await
+}

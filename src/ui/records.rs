@@ -1,0 +1,405 @@
+//! Records as people read them: `log`, `show`, `status`. Pure.
+
+use serde_json::{Value, json};
+
+use super::Style;
+use super::escape::one_line;
+use super::lines::{bold, paint, seconds};
+use super::table::columns;
+use crate::event::Verdict;
+use crate::record::{Kind, OnHost, Record, RecordName, Signature};
+use crate::run::journal::State;
+
+/// What is known of a record beside the record itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks {
+    pub current: bool,
+    pub withdrawn: bool,
+    pub unpublished: bool,
+}
+
+impl Marks {
+    fn words(&self) -> String {
+        let words = [
+            (self.current, "current"),
+            (self.withdrawn, "withdrawn"),
+            (self.unpublished, "not published"),
+        ];
+        words
+            .iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, word)| *word)
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+/// One line a record, newest first.
+pub fn log(rows: &[(Record, Marks)], style: Style) -> String {
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|(record, marks)| {
+            let what = match &record.restores {
+                None => String::new(),
+                Some(OnHost::BeforeFirst) => "to before-first".to_owned(),
+                Some(OnHost::Release(name)) => format!("to {}", name.leaf()),
+            };
+            vec![
+                record.name.to_string(),
+                record.kind.to_string(),
+                one_line(&record.tagger_name),
+                [what, marks.words()]
+                    .iter()
+                    .filter(|s| !s.is_empty())
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            ]
+        })
+        .collect();
+    let text = columns(&cells);
+    if style == Style::Plain {
+        return text;
+    }
+    text.lines()
+        .zip(rows)
+        .map(|(line, (record, marks))| {
+            let name = record.name.to_string();
+            let colour = if marks.withdrawn {
+                31
+            } else if record.kind == Kind::Release {
+                32
+            } else {
+                33
+            };
+            format!("{}{}\n", paint(&name, colour, style), &line[name.len()..])
+        })
+        .collect()
+}
+
+/// A record as JSON: names, links and the whole evidence.
+pub fn record_json(record: &Record, marks: &Marks) -> Value {
+    json!({
+        "record": record.name.to_string(), "kind": record.kind, "target": record.target().as_str(),
+        "seq": record.seq, "commit": record.commit.to_string(), "time": record.time.rfc3339(),
+        "by": { "name": record.tagger_name, "mail": record.tagger_mail },
+        "oid": record.oid.to_string(), "sha256": record.sha256,
+        "previous": record.previous.as_ref().map(|p| json!({ "oid": p.oid.to_string(), "sha256": p.sha256 })),
+        "restores": record.restores.as_ref().map(ToString::to_string),
+        "withdraws": record.withdraws.iter().map(RecordName::to_string).collect::<Vec<_>>(),
+        "current": marks.current, "withdrawn": marks.withdrawn, "published": !marks.unpublished,
+        "evidence": record.evidence,
+    })
+}
+
+/// One record with its evidence.
+pub fn record(record: &Record, marks: &Marks, style: Style) -> String {
+    let e = &record.evidence;
+    let mut out = format!("{}\n", bold(&record.name.to_string(), style));
+    let mut rows: Vec<(&str, String)> = vec![
+        (
+            "kind",
+            [record.kind.to_string(), marks.words()]
+                .iter()
+                .filter(|s| !s.is_empty())
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(", "),
+        ),
+        ("commit", record.commit.to_string()),
+        ("subject", one_line(&record.headline)),
+        (
+            "by",
+            format!(
+                "{} <{}> at {}",
+                one_line(&record.tagger_name),
+                one_line(&record.tagger_mail),
+                record.time.rfc3339()
+            ),
+        ),
+    ];
+    if let Some(restores) = &record.restores {
+        rows.push(("restores", restores.to_string()));
+    }
+    rows.extend(
+        record
+            .withdraws
+            .iter()
+            .map(|name| ("withdraws", name.to_string())),
+    );
+    rows.push((
+        "closure",
+        format!(
+            "{} ({} paths, {})",
+            one_line(&e.toplevel),
+            e.paths,
+            bytes(e.bytes)
+        ),
+    ));
+    rows.push(("digest", one_line(&e.closure_digest)));
+    rows.extend(e.drv.iter().map(|drv| ("derivation", one_line(drv))));
+    rows.push((
+        "built by",
+        format!(
+            "{} with {} for {}",
+            one_line(&e.builder),
+            one_line(&e.nix_version),
+            one_line(&e.system)
+        ),
+    ));
+    if let Some(after) = e.generation_after {
+        let before = e
+            .generation_before
+            .map_or(String::new(), |before| format!("{before} → "));
+        rows.push(("generation", format!("{before}{after}")));
+    }
+    if e.impure {
+        rows.push(("impure", "evaluated with --impure".to_owned()));
+    }
+    rows.extend(e.drift.iter().map(|drift| ("drift", one_line(drift))));
+    rows.extend(e.warnings.iter().map(|warning| ("warning", one_line(warning))));
+    let signature = match record.signature {
+        Signature::None => "none".to_owned(),
+        kind => format!("{kind}; git tag -v checks it"),
+    };
+    rows.push(("signature", signature));
+    rows.push(("record", format!("number {} of {}", record.seq, record.target())));
+    let width = rows.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+    for (key, value) in rows {
+        out.push_str(&format!("  {key:width$}  {value}\n"));
+    }
+    if !e.gates.is_empty() {
+        out.push_str(&format!("{}\n", bold("gates", style)));
+        for gate in &e.gates {
+            let word = match gate.verdict {
+                Verdict::Passed => "passed",
+                Verdict::Failed => "failed",
+                Verdict::Skipped => "skipped",
+            };
+            let reason = gate
+                .reason
+                .as_ref()
+                .map_or(String::new(), |r| format!(": {}", one_line(r)));
+            let time = if gate.verdict == Verdict::Skipped {
+                String::new()
+            } else {
+                format!(" in {}", seconds(gate.millis))
+            };
+            out.push_str(&format!("  {:<12}  {word}{time}{reason}\n", gate.gate.name()));
+        }
+    }
+    if let Some(diff) = &e.diff
+        && !(diff.lines.is_empty() && diff.inputs.is_empty())
+    {
+        out.push_str(&format!("{}\n", bold("changes", style)));
+        for line in diff.inputs.iter().chain(&diff.lines) {
+            out.push_str(&format!("  {}\n", one_line(line)));
+        }
+        if diff.more > 0 {
+            out.push_str(&format!("  … and {} more\n", diff.more));
+        }
+    }
+    out
+}
+
+/// `12.3 MiB`.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match UNITS.iter().find(|(_, size)| n >= *size) {
+        Some((unit, size)) => format!("{}.{} {unit}", n / size, n % size * 10 / size),
+        None => format!("{n} B"),
+    }
+}
+
+/// What one target's records say.
+pub struct TargetStatus<'a> {
+    pub target: &'a str,
+    /// The newest record.
+    pub head: Option<&'a Record>,
+    pub unpublished: u64,
+    pub live: Option<Live>,
+}
+
+/// What one target's host says.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Live {
+    pub running: Option<String>,
+    pub booted: Option<String>,
+    pub profile: Option<String>,
+    pub boot_default: Option<String>,
+    pub system_state: String,
+    /// The record that the host itself carries.
+    pub record: Option<String>,
+    /// In words: what disagrees. Empty: nothing.
+    pub drift: Vec<String>,
+    /// Why the host could not be asked.
+    pub unreachable: Option<String>,
+    /// Who is at work on it.
+    pub held_by: Option<String>,
+}
+
+impl TargetStatus<'_> {
+    pub fn is_good(&self) -> bool {
+        self.live
+            .as_ref()
+            .is_none_or(|live| live.drift.is_empty() && live.unreachable.is_none())
+    }
+
+    pub fn to_json(&self) -> Value {
+        let head = self.head;
+        json!({
+            "target": self.target,
+            "on-host": head.map(|r| r.on_host().to_string()),
+            "record": head.map(|r| r.name.to_string()),
+            "kind": head.map(|r| r.kind),
+            "commit": head.map(|r| r.commit.to_string()),
+            "toplevel": head.map(|r| r.evidence.toplevel.clone()),
+            "time": head.map(|r| r.time.rfc3339()),
+            "by": head.map(|r| r.tagger_name.clone()),
+            "unpublished": self.unpublished,
+            "live": self.live,
+        })
+    }
+}
+
+/// A line a target; with `--live` what the hosts say below it.
+pub fn status(all: &[TargetStatus<'_>], style: Style) -> String {
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .map(|s| match s.head {
+            None => vec![s.target.to_owned(), "no release yet".to_owned()],
+            Some(head) => {
+                let mut notes = Vec::new();
+                if head.kind != Kind::Release {
+                    notes.push(format!("by {}", head.kind));
+                }
+                let withdrawn = head.withdraws.len();
+                if withdrawn > 0 {
+                    notes.push(format!("{withdrawn} withdrawn"));
+                }
+                if s.unpublished > 0 {
+                    notes.push(format!(
+                        "{} not published: git nixgate publish {}",
+                        s.unpublished, s.target
+                    ));
+                }
+                let on_host = match head.on_host() {
+                    OnHost::BeforeFirst => "before-first".to_owned(),
+                    OnHost::Release(name) => name.leaf(),
+                };
+                vec![
+                    s.target.to_owned(),
+                    on_host,
+                    head.time.rfc3339(),
+                    one_line(&head.tagger_name),
+                    notes.join(", "),
+                ]
+            }
+        })
+        .collect();
+    let table = columns(&rows);
+    let mut out = String::new();
+    for (line, status) in table.lines().zip(all) {
+        let name = bold(status.target, style);
+        out.push_str(&format!("{name}{}\n", &line[status.target.len()..]));
+        let Some(live) = &status.live else { continue };
+        if let Some(why) = &live.unreachable {
+            out.push_str(&format!(
+                "  {} {}\n",
+                paint("unreachable:", 31, style),
+                one_line(why)
+            ));
+            continue;
+        }
+        let or = |path: &Option<String>| path.clone().unwrap_or_else(|| "unknown".to_owned());
+        let places = [
+            ("running", &live.running),
+            ("booted", &live.booted),
+            ("profile", &live.profile),
+            ("boot default", &live.boot_default),
+        ];
+        if let Some(record) = &live.record {
+            out.push_str(&format!("  {:<12}  {}\n", "record", one_line(record)));
+        }
+        for (name, path) in places {
+            out.push_str(&format!("  {name:<12}  {}\n", one_line(&or(path))));
+        }
+        out.push_str(&format!("  {:<12}  {}\n", "state", one_line(&live.system_state)));
+        if let Some(who) = &live.held_by {
+            out.push_str(&format!("  {:<12}  {}\n", "held by", one_line(who)));
+        }
+        for drift in &live.drift {
+            out.push_str(&format!("  {} {}\n", paint("DRIFT:", 31, style), one_line(drift)));
+        }
+    }
+    out
+}
+
+/// Runs that did not end well, newest first.
+pub fn runs(all: &[State]) -> String {
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .map(|state| {
+            let (exit, what) = match &state.ending {
+                Some(ending) => (format!("exit {}", ending.exit), ending.what.clone()),
+                None => (
+                    "unfinished".to_owned(),
+                    format!("git nixgate resume {}", state.target),
+                ),
+            };
+            vec![
+                state.run.clone(),
+                state.target.clone(),
+                state.verb.name().to_owned(),
+                exit,
+                one_line(&what),
+            ]
+        })
+        .collect();
+    columns(&rows)
+}
+
+/// One run, with what the switch printed.
+pub fn run(state: &State, log: &str) -> String {
+    let mut out = format!(
+        "{}\n  {} {} at {}\n  by {} since {}\n",
+        state.run,
+        state.verb.name(),
+        state.target,
+        state.commit,
+        one_line(&state.by),
+        state.started
+    );
+    for (key, value) in [("candidate", &state.candidate), ("previous", &state.previous)] {
+        if let Some(value) = value {
+            out.push_str(&format!("  {key} {}\n", one_line(value)));
+        }
+    }
+    match &state.ending {
+        None => out.push_str(&format!("  not ended: git nixgate resume {}\n", state.target)),
+        Some(ending) => {
+            let gate = ending
+                .gate
+                .map_or(String::new(), |gate| format!(" in {}", gate.name()));
+            out.push_str(&format!(
+                "  exit {}{gate}: {}\n",
+                ending.exit,
+                one_line(&ending.what)
+            ));
+            for line in &ending.why {
+                out.push_str(&format!("    {}\n", one_line(line)));
+            }
+            for line in &ending.next {
+                out.push_str(&format!("  next: {}\n", one_line(line)));
+            }
+        }
+    }
+    if !log.trim().is_empty() {
+        out.push_str("switch-to-configuration said:\n");
+        for line in log.lines().filter(|line| !line.trim().is_empty()) {
+            out.push_str(&format!("  {}\n", one_line(line)));
+        }
+    }
+    out
+}

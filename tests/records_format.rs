@@ -1,0 +1,317 @@
+//! The format without a repository: what is written is read back, what is wrong in one way is refused for that way.
+
+mod support;
+
+use git_nixgate::event::{Gate, Verdict};
+use git_nixgate::record::evidence::{Evidence, LIMIT, canonical, redact};
+use git_nixgate::record::{Draft, Kind, Link, OnHost, Record, RecordName, Utc, sha256_hex};
+use proptest::prelude::*;
+use support::chain::{commit, hash, release_draft};
+use support::{NOON, evidence, gate, target, utc};
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn evidence_reads_back_as_it_was_written(
+        findings in proptest::collection::vec(any::<String>(), 0..40),
+        warnings in proptest::collection::vec(any::<String>(), 0..10),
+        millis in any::<u64>(),
+        delta in any::<i64>(),
+    ) {
+        let mut e = evidence(&target("cortex"), &commit(1).to_string(), &commit(2).to_string(), "x");
+        e.gates[0].findings = findings;
+        e.gates[0].millis = millis;
+        e.warnings = warnings;
+        e.diff.as_mut().unwrap().bytes_delta = delta;
+        let line = e.to_line(&[]);
+        prop_assert!(line.len() <= LIMIT && line.bytes().all(|b| (b' '..=b'~').contains(&b)));
+        let read = Evidence::from_line(&line).unwrap();
+        // Once written it is stable: nothing is escaped or cut twice.
+        prop_assert_eq!(read.to_line(&[]), line.clone());
+        prop_assert_eq!(read.gates[0].millis, millis);
+        let mut draft = release_draft(&target("cortex"), 1, None);
+        draft.evidence = e;
+        draft.evidence.commit = draft.commit.to_string();
+        let raw = draft.payload();
+        let record = Record::parse(hash(&raw), &raw, Some(&draft.name().ref_name())).unwrap();
+        prop_assert_eq!(record.kind, Kind::Release);
+    }
+
+    #[test]
+    fn whatever_the_length_it_fits(count in 0usize..900, size in 0usize..900) {
+        let mut e = evidence(&target("cortex"), &commit(1).to_string(), &commit(2).to_string(), "x");
+        let long: Vec<String> = (0..count).map(|n| format!("{n} {}", "\u{1F600}".repeat(size / 10))).collect();
+        e.gates[0].findings = long.clone();
+        e.warnings = long.clone();
+        e.units_changed = long;
+        let line = e.to_line(&[]);
+        prop_assert!(line.len() <= LIMIT);
+        let read = Evidence::from_line(&line).unwrap();
+        prop_assert_eq!(read.gates[0].findings.len() as u64 + read.gates[0].more, count as u64);
+        prop_assert_eq!(read.warnings.len() as u64 + read.warnings_more, count as u64);
+        prop_assert_eq!(read.units_changed.len() as u64 + read.units_more, count as u64);
+    }
+
+    #[test]
+    fn no_bytes_make_the_parser_panic(raw in proptest::collection::vec(any::<u8>(), 0..400), at in any::<usize>(), byte in any::<u8>()) {
+        let _ = Record::parse(commit(1), &raw, None);
+        let mut good = release_draft(&target("cortex"), 1, None).payload();
+        let at = at % good.len();
+        good[at] = byte;
+        let _ = Record::parse(commit(1), &good, None);
+        good.truncate(at);
+        prop_assert!(Record::parse(commit(1), &good, None).is_err());
+    }
+
+    #[test]
+    fn names_and_times_read_back(seconds in 0i64..253_402_300_799, n in any::<u64>()) {
+        let time = Utc::from_unix(seconds).unwrap();
+        prop_assert_eq!(time.to_string().parse::<Utc>().unwrap(), time);
+        let name = RecordName::new(target("a-1"), time, &commit(n));
+        prop_assert_eq!(name.to_string().parse::<RecordName>().unwrap(), name.clone());
+        prop_assert_eq!(RecordName::from_leaf(&target("a-1"), &name.leaf()).unwrap(), name);
+    }
+}
+
+#[test]
+fn secrets_are_gone_from_the_evidence_and_from_the_prose() {
+    let mut draft = release_draft(&target("cortex"), 1, None);
+    draft
+        .evidence
+        .warnings
+        .push("cache https://10.0.0.7/x: token tok-en-123 refused, 10.0.0.7".into());
+    draft.evidence.gates[0]
+        .findings
+        .push("ssh jarvis@10.0.0.7".into());
+    draft.subject = "deploy to 10.0.0.7".into();
+    draft.secrets = ["10.0.0.7", "tok-en-123", "jarvis", "", "x"]
+        .map(ToOwned::to_owned)
+        .to_vec();
+    let raw = String::from_utf8(draft.payload()).unwrap();
+    for secret in ["10.0.0.7", "tok-en-123", "jarvis"] {
+        assert!(!raw.contains(secret), "{secret} in {raw}");
+    }
+    assert!(raw.contains("[redacted]"));
+    let secrets = ["nixos".to_owned(), "10.0.0.2".to_owned(), "/home/op".to_owned()];
+    for (text, safe) in [
+        ("nixos@cortex", "[redacted]@cortex"),
+        ("as nixos.", "as [redacted]."),
+        (
+            "/nix/store/x-nixos-system-cortex",
+            "/nix/store/x-nixos-system-cortex",
+        ),
+        (
+            "10.0.0.2:22, not 10.0.0.20 nor 110.0.0.2",
+            "[redacted]:22, not 10.0.0.20 nor 110.0.0.2",
+        ),
+        ("in /home/op/infra", "in [redacted]/infra"),
+        ("ssh://10.0.0.2/", "ssh://[redacted]/"),
+        ("10.0.0.2.", "[redacted]."),
+    ] {
+        assert_eq!(redact(text, &secrets), safe);
+    }
+    assert_eq!(redact("abcab", &["abc".into(), "abcab".into()]), "[redacted]");
+    let record = Record::parse(hash(raw.as_bytes()), raw.as_bytes(), None).unwrap();
+    assert!(record.evidence.leaks(&draft.secrets).is_empty());
+    assert_eq!(record.evidence.leaks(&["refused".into()]), ["refused"]);
+}
+
+#[test]
+fn the_clock_may_stand_or_go_back() {
+    let now = utc(NOON).time();
+    assert_eq!(Utc::behind(now, None), (utc(NOON), 0));
+    assert_eq!(Utc::behind(now, Some(utc(NOON - 1))), (utc(NOON), 0));
+    assert_eq!(Utc::behind(now, Some(utc(NOON))), (utc(NOON + 1), 0));
+    assert_eq!(Utc::behind(now, Some(utc(NOON + 90))), (utc(NOON + 91), 90));
+}
+
+#[test]
+fn each_malformed_record_is_refused_for_what_is_wrong_with_it() {
+    let first = release_draft(&target("cortex"), 1, None);
+    let raw = first.payload();
+    let link = Link {
+        oid: hash(&raw),
+        sha256: sha256_hex(&raw),
+        name: first.name(),
+    };
+    let draft = release_draft(&target("cortex"), 2, Some(link));
+    let good = String::from_utf8(draft.payload()).unwrap();
+    let own = draft.name();
+    assert!(Record::parse(hash(good.as_bytes()), good.as_bytes(), Some(&own.ref_name())).is_ok());
+
+    let line = good.lines().find(|l| l.starts_with('{')).unwrap().to_owned();
+    let block = format!("-----BEGIN NIXGATE EVIDENCE-----\n{line}\n-----END NIXGATE EVIDENCE-----\n");
+    let armor = "-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n";
+    let swap = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from}");
+        good.replacen(from, to, 1)
+    };
+    // Evidence that is whole in itself, with its digest put right.
+    let with = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut value = serde_json::from_str(&line).unwrap();
+        change(&mut value);
+        let new = canonical(&value);
+        good.replace(&line, &new)
+            .replace(&sha256_hex(line.as_bytes()), &sha256_hex(new.as_bytes()))
+    };
+    let raw_line = |new: &str| {
+        good.replace(&line, new)
+            .replace(&sha256_hex(line.as_bytes()), &sha256_hex(new.as_bytes()))
+    };
+    let cases: Vec<(&str, String)> = vec![
+        ("encoding", "\u{0}ENC".into()),
+        ("control", swap("Release cortex", "Release\u{1b}[2J cortex")),
+        ("header", swap("type commit", "type tree")),
+        ("header", swap("object ", "object 0")),
+        ("header", swap("\ntagger Ada", "\nx-other y\ntagger Ada")),
+        ("header", swap(" +0000", " +0100")),
+        ("header", good.split("\n\n").next().unwrap().to_owned()),
+        ("name", swap(&format!("tag {own}"), "tag release/cortex/v2")),
+        (
+            "name",
+            swap(&format!("tag {own}"), &format!("tag {}", first.name())),
+        ),
+        (
+            "time",
+            swap(&format!("{} +0000", NOON + 2), &format!("{} +0000", NOON + 3)),
+        ),
+        (
+            "commit",
+            swap(&format!("object {}", commit(2)), &format!("object {}", commit(3))),
+        ),
+        (
+            "commit",
+            with(&|v| v["subject"][0]["digest"]["gitCommit"] = commit(3).to_string().into()),
+        ),
+        ("target", swap("Nixgate-Target: cortex", "Nixgate-Target: other")),
+        ("target", with(&|v| v["predicate"]["target"] = "other".into())),
+        ("subject", swap("Release cortex at", "\n\nRelease cortex at")),
+        ("block", swap(&block, "")),
+        ("block", swap(&block, &format!("{block}{block}"))),
+        (
+            "block",
+            swap(&block, &block.replace(&line, &format!("{line}\n{line}"))),
+        ),
+        (
+            "block",
+            swap("generation 141", "-----BEGIN NIXGATE EVIDENCE-----"),
+        ),
+        ("evidence", raw_line("{}")),
+        ("evidence", raw_line("not json")),
+        ("evidence", raw_line(&line.replace("\":", "\": "))),
+        ("evidence", raw_line(&line.replacen("{", "{\"a\":1,\"a\":1,", 1))),
+        (
+            "evidence",
+            raw_line(&line.replace("\"paths\":2700", "\"paths\":2700.0")),
+        ),
+        (
+            "evidence",
+            with(&|v| v["predicate"]["nar_hash"] = "sha256:1".into()),
+        ),
+        (
+            "evidence",
+            with(&|v| v["predicateType"] = "https://git-nixgate.dev/evidence/v2".into()),
+        ),
+        (
+            "evidence",
+            with(&|v| v["predicate"]["gates"][0]["verdict"] = "skipped".into()),
+        ),
+        (
+            "evidence",
+            with(&|v| drop(v["predicate"].as_object_mut().unwrap().remove("toplevel"))),
+        ),
+        (
+            "evidence-digest",
+            swap("Nixgate-Evidence-SHA256: ", "Nixgate-Evidence-SHA256: 0"),
+        ),
+        (
+            "gates",
+            with(&|v| v["predicate"]["gates"][1]["verdict"] = "failed".into()),
+        ),
+        (
+            "gates",
+            with(&|v| v["predicate"]["gates"] = serde_json::json!([])),
+        ),
+        ("schema", swap("Nixgate-Schema: 1", "Nixgate-Schema: 2")),
+        ("trailers", swap("Nixgate-Schema: 1\n", "")),
+        ("trailers", swap("Nixgate-Kind: release", "Nixgate-Kind: guess")),
+        (
+            "trailers",
+            swap(
+                "Nixgate-Kind: release",
+                "Nixgate-Kind: release\nNixgate-Kind: release",
+            ),
+        ),
+        (
+            "trailers",
+            swap("Nixgate-Kind: release", "Nixgate-Kind: release\nNixgate-Extra: 1"),
+        ),
+        (
+            "trailers",
+            swap("Nixgate-Kind: release", "Nixgate-Kind: release\nSigned-off-by: x"),
+        ),
+        ("trailers", swap("Nixgate-Seq: 2", "Nixgate-Seq: 02")),
+        ("trailers", swap("Nixgate-Seq: 2", "Nixgate-Seq: 0")),
+        (
+            "trailers",
+            swap("Nixgate-Previous-SHA256: ", "Nixgate-Previous-SHA256: 0"),
+        ),
+        ("trailers", format!("{good}\nlate paragraph\n")),
+        ("trailers", good.trim_end().to_owned()),
+        ("sequence", swap("Nixgate-Seq: 2", "Nixgate-Seq: 1")),
+        ("kind", swap("Nixgate-Kind: release", "Nixgate-Kind: rollback")),
+        ("kind", format!("{good}Nixgate-Restores: {}\n", first.name())),
+        ("kind", format!("{good}Nixgate-Withdraws: {}\n", first.name())),
+        ("armor", format!("{good}{armor}more\n")),
+        ("armor", format!("{good}{armor}{armor}")),
+        ("armor", format!("{good}-----BEGIN SSH SIGNATURE-----\nAAAA\n")),
+        ("armor", swap("generation 141", "-----BEGIN PGP MESSAGE-----")),
+    ];
+    for (n, (rule, text)) in cases.iter().enumerate() {
+        let raw: &[u8] = if *rule == "encoding" {
+            b"\xff\n\n"
+        } else {
+            text.as_bytes()
+        };
+        let defect = Record::parse(hash(good.as_bytes()), raw, Some(&own.ref_name())).unwrap_err();
+        assert_eq!(defect.rule, *rule, "case {n}: {defect}");
+        assert!(defect.why.len() > 10);
+    }
+    // And a signature that is where it belongs changes nothing else.
+    let signed = format!("{good}{armor}");
+    assert!(Record::parse(hash(signed.as_bytes()), signed.as_bytes(), Some(&own.ref_name())).is_ok());
+}
+
+#[test]
+fn a_record_looks_like_this() {
+    let first = release_draft(&target("cortex"), 1, None);
+    let raw = first.payload();
+    let link = Link {
+        oid: hash(&raw),
+        sha256: sha256_hex(&raw),
+        name: first.name(),
+    };
+    let mut draft = release_draft(&target("cortex"), 2, Some(link));
+    draft.evidence.gates.push(gate(Gate::Commit, Verdict::Passed));
+    draft.evidence.warnings.push("cache spare did not answer".into());
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.bind(|| insta::assert_snapshot!("record-release", String::from_utf8(draft.payload()).unwrap()));
+    let mut back = release_draft(&target("cortex"), 3, draft_link(&draft));
+    (back.commit, back.evidence) = (first.commit, first.evidence.clone());
+    back.kind = Kind::Rollback;
+    back.restores = Some(OnHost::Release(first.name()));
+    back.withdraws = vec![draft.name()];
+    settings.bind(|| insta::assert_snapshot!("record-rollback", String::from_utf8(back.payload()).unwrap()));
+}
+
+fn draft_link(draft: &Draft) -> Option<Link> {
+    let raw = draft.payload();
+    Some(Link {
+        oid: hash(&raw),
+        sha256: sha256_hex(&raw),
+        name: draft.name(),
+    })
+}

@@ -1,0 +1,18 @@
+//! Trials on the lab's real hosts, with the real binary. A test's name begins with the ids of the rows it proves.
+//!
+//! They need root and the lab: `tests/run` runs them all; one alone:
+//! `cargo test --features lab --test trials -- s0_12`.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod broken;
+mod crash;
+mod exits;
+mod hand;
+mod infra;
+mod records;
+mod rollback;
+mod s0;
+mod s1;
+mod s2_s3_s4;
