@@ -18,6 +18,9 @@ const PRELUDE: &str = include_str!("prelude.sh");
 /// The operator waits this much longer than the host may take: `timeout` there kills after two seconds more.
 const GRACE: Duration = Duration::from_secs(4);
 
+/// How long stderr may stay open after stdout ended: ssh closes both when it exits, a child of it may hold one.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// The only text a login shell ever sees.
 pub(super) const LOGIN: &str = "exec /bin/sh";
 
@@ -147,6 +150,10 @@ where
         })
         .await
     };
+    if matches!(ended, Ok(Err(Stop::Eof))) {
+        // The reason of a lost or refused connection may still be in the pipe when stdout ends.
+        let _ = tokio::time::timeout(LAST_WORDS, stderr.read_to_end(&mut err)).await;
+    }
     let stderr = String::from_utf8_lossy(&err).into_owned();
     match ended {
         Ok(Ok(_)) => parse(wire, &out, &stderr, started.elapsed()),
@@ -465,6 +472,30 @@ mod tests {
         }
         match send("/bin/true", &wire, SECOND).await {
             Err(HostError::Connect(error)) => assert_eq!(error.class, ConnectClass::NoLogin),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn s0_3_a_reason_that_comes_after_the_end_of_stdout_is_still_read() {
+        let endpoint = Endpoint::local("here");
+        let wire = wire(&endpoint, &Script::new(":"), Privilege::User, 5 * SECOND).expect("a wire");
+        let (mut stdout, mut stdin) = (tokio::io::empty(), tokio::io::sink());
+        let (mut stderr, mut ssh) = tokio::io::duplex(1024);
+        let says = async {
+            for line in [
+                "@@@@@@@@@\r\n",
+                "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\r\n",
+            ] {
+                ssh.write_all(line.as_bytes()).await.expect("written");
+                tokio::task::yield_now().await;
+            }
+            drop(ssh);
+        };
+        let ends = (&mut stdin, &mut stdout, &mut stderr);
+        let (result, ()) = tokio::join!(converse(&wire, SECOND, false, ends), says);
+        match result {
+            Err(HostError::Connect(error)) => assert_eq!(error.class, ConnectClass::HostKeyChanged),
             other => panic!("{other:?}"),
         }
     }
