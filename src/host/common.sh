@@ -36,8 +36,12 @@ drop_new_generations() {
 	done
 }
 
-# lxc, nspawn, docker, wsl …, or nothing.
+# lxc, nspawn, docker, wsl …, or nothing. Who asked before may keep the answer in $container.
 container_kind() {
+	[ -z "${container+known}" ] || {
+		[ -z "$container" ] || printf '%s\n' "$container"
+		return 0
+	}
 	case $(cat /proc/sys/kernel/osrelease 2>/dev/null) in *[Mm]icrosoft*) echo wsl && return ;; esac
 	c=$(systemd-detect-virt --container 2>/dev/null) || return 0
 	[ "$c" = none ] || printf '%s\n' "$c"

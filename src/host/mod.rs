@@ -6,6 +6,7 @@
 //! remote program that runs because half of its text arrived.
 
 pub mod bootdefault;
+mod channel;
 pub mod connect;
 pub mod dryrun;
 pub mod facts;
