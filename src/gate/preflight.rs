@@ -507,7 +507,7 @@ pub struct Reached {
 
 /// Connects, and asks the port beside it.
 pub async fn reach(endpoint: &Endpoint, dir: &RunDir) -> Reached {
-    let (probe, session) = tokio::join!(host::tcp_probe(endpoint), Session::open(endpoint, dir));
+    let (probe, session) = host::probe_and_open(endpoint, dir).await;
     Reached { probe, session }
 }
 

@@ -4,9 +4,8 @@
 fact() { printf '%s=%s\n' "$1" "$2"; }
 target=$1 tools=$2
 
-# What systemd knows.
+# The manager's own word and version; where it does not answer, what systemctl makes of that.
 manager() {
-	# The manager's own word and version; where it does not answer, what systemctl makes of that.
 	state='' version=''
 	while IFS='=' read -r k v; do
 		case $k in SystemState) state=$v ;; Version) version=$v ;; esac
@@ -16,7 +15,10 @@ END
 	[ -n "$state" ] || state=$(systemctl is-system-running 2>/dev/null)
 	fact state "$state"
 	fact systemd "${version%%[!0-9]*}"
+}
 
+# What systemd knows of its units.
+units() {
 	# The lock's holder counts while its unit lives.
 	holder=$(sed -n 's/^run=//p' /run/nixgate/holder 2>/dev/null)
 
@@ -65,6 +67,7 @@ END
 }
 
 # Beside the rest, which asks only files; a line is one write.
+units &
 manager &
 
 fact uid "$(id -u)"

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::channel::Channel;
 use super::connect::{ConnectClass, ConnectError};
-use super::probe::resolve;
+use super::probe::{Resolved, resolve};
 use super::wire::LOGIN;
 use super::{Address, Endpoint, HostError, Output, Privilege, Remote, RunDir, Script};
 use crate::failure::last_lines;
@@ -110,15 +110,36 @@ impl Session {
     /// # Errors
     /// [`ConnectError`], within the connect timeout and two seconds.
     pub async fn open(endpoint: &Endpoint, dir: &RunDir) -> Result<Self, ConnectError> {
-        let mut session = Session {
+        let mut session = Self::closed(endpoint, dir);
+        session.reopen().await?;
+        Ok(session)
+    }
+
+    /// The same for an endpoint that ssh has resolved already.
+    pub(super) async fn open_at(
+        endpoint: &Endpoint,
+        dir: &RunDir,
+        resolved: Result<Resolved, ConnectError>,
+    ) -> Result<Self, ConnectError> {
+        let mut session = Self::closed(endpoint, dir);
+        let link = start_master(
+            &session.endpoint,
+            &session.dir,
+            &session.control_pattern,
+            resolved?,
+        );
+        session.link = Some(link.await?);
+        Ok(session)
+    }
+
+    fn closed(endpoint: &Endpoint, dir: &RunDir) -> Self {
+        Session {
             endpoint: endpoint.clone(),
             dir: dir.path().to_owned(),
             control_pattern: dir.control_path(),
             link: None,
             root: Mutex::new(None),
-        };
-        session.reopen().await?;
-        Ok(session)
+        }
     }
 
     /// Connects again after a lost link; what is left of the old master is told to go.
@@ -130,7 +151,9 @@ impl Session {
             return Ok(());
         }
         self.drop_link().await;
-        self.link = Some(start_master(&self.endpoint, &self.dir, &self.control_pattern).await?);
+        let resolved = resolve(&self.endpoint, &self.control_pattern).await?;
+        let link = start_master(&self.endpoint, &self.dir, &self.control_pattern, resolved);
+        self.link = Some(link.await?);
         Ok(())
     }
 
@@ -376,8 +399,12 @@ pub(super) fn local_shell() -> std::io::Result<tokio::process::Child> {
         .spawn()
 }
 
-async fn start_master(endpoint: &Endpoint, dir: &Path, control_pattern: &str) -> Result<Link, ConnectError> {
-    let resolved = resolve(endpoint, control_pattern).await?;
+async fn start_master(
+    endpoint: &Endpoint,
+    dir: &Path,
+    control_pattern: &str,
+    resolved: Resolved,
+) -> Result<Link, ConnectError> {
     let other = |line: String| ConnectError::new(ConnectClass::Other, vec![line]);
     let control = resolved
         .control_path
