@@ -63,6 +63,8 @@ pub enum Reason {
     Config,
     Rule,
     Busy,
+    /// Somebody wanted the run to end.
+    Cancelled,
     /// No route, refused, reset, name not resolved.
     Link,
     /// Authentication or host key.

@@ -67,6 +67,8 @@ pub enum Command {
     Publish(Publish),
     /// Finish, or clear up after, a run that was interrupted
     Resume(Resume),
+    /// Stop a run at its next safe boundary, from wherever it was started; a switch is never interrupted
+    Cancel(Cancel),
     /// Install or run the hooks that refuse to rewrite records
     #[command(subcommand)]
     Hook(Hook),
@@ -243,6 +245,14 @@ pub struct Publish {
 
 #[derive(Debug, Args)]
 pub struct Resume {
+    /// The target
+    pub target: String,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub struct Cancel {
     /// The target
     pub target: String,
     #[command(flatten)]

@@ -10,10 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cli::{self, Command};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, Reason};
 use crate::git::Repo;
 use crate::record::Target;
-use crate::run::{self, Asker, World};
+use crate::run::{self, Asker, Stop, World};
 use crate::ui::{Outcome, Ui};
 
 /// Runs one command.
@@ -26,6 +26,7 @@ pub fn run(command: Command, ui: &Ui) -> Outcome {
         Command::Deploy(args) => runs::deploy(args, ui),
         Command::Health(args) => runs::health(args, ui),
         Command::Resume(args) => runs::resume(args, ui),
+        Command::Cancel(args) => runs::cancel(args, ui),
         Command::Publish(args) => runs::publish(args, ui),
         Command::Status(args) => records::status(args, ui),
         Command::Log(args) => records::log(args, ui),
@@ -92,11 +93,69 @@ fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure>
         .block_on(work)
 }
 
-fn world<'a>(repo: &'a Repo, ui: &'a Ui, asker: &'a Arc<dyn Asker + Send + Sync>) -> World<'a> {
+/// The same for a run: the first SIGINT or SIGTERM asks it to end at its next safe boundary, the second leaves
+/// at once. What becomes of the host then is said.
+fn wait_for<T>(ui: &Ui, stop: &Stop, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    wait(async {
+        let mut signals = signals()?;
+        let heard = async {
+            signals.recv().await;
+            let after = match stop.fate() {
+                None => String::new(),
+                Some(fate) => format!("; if this is cut off now, {}", fate.text),
+            };
+            ui.note(&format!(
+                "stopping at the next safe boundary{after}. Once more leaves at once"
+            ));
+            stop.ask();
+            signals.recv().await;
+        };
+        tokio::select! {
+            done = work => done,
+            () = heard => Err(left(stop)),
+        }
+    })
+}
+
+fn left(stop: &Stop) -> Failure {
+    let Some(fate) = stop.fate() else {
+        return Failure::new(Exit::Failed, Reason::Cancelled, "left: no host was touched");
+    };
+    Failure::new(fate.exit, Reason::Cancelled, format!("left: {}", fate.text)).next(fate.next)
+}
+
+/// Whatever asks a program to end.
+struct Signals([tokio::signal::unix::Signal; 2]);
+
+fn signals() -> Result<Signals, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    Ok(Signals([
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    ]))
+}
+
+impl Signals {
+    async fn recv(&mut self) {
+        let [interrupt, terminate] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+}
+
+fn world<'a>(
+    repo: &'a Repo,
+    ui: &'a Ui,
+    asker: &'a Arc<dyn Asker + Send + Sync>,
+    stop: &'a Stop,
+) -> World<'a> {
     World {
         repo,
         watcher: ui,
         asker,
+        stop,
     }
 }
 

@@ -92,7 +92,12 @@ pub(super) fn status(args: cli::Status, ui: &Ui) -> ui::Outcome {
             true => {
                 let ledger = repo.ledger(&target, from)?;
                 Some(wait(async {
-                    Ok(run::live(world(&repo, ui, &asker), &target, ledger.as_ref()).await)
+                    Ok(run::live(
+                        world(&repo, ui, &asker, &run::Stop::default()),
+                        &target,
+                        ledger.as_ref(),
+                    )
+                    .await)
                 })?)
             }
             false => None,

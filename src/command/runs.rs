@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::{person, repository, target, wait, world};
+use super::{person, repository, target, wait, wait_for, world};
 use crate::cli;
 use crate::failure::{Exit, Failure};
-use crate::run::{self, CheckOptions, ReleaseOptions, RestoreOptions};
+use crate::run::{self, CheckOptions, ReleaseOptions, RestoreOptions, Stop};
 use crate::ui::{self, Ui};
 
 pub(super) fn check(args: cli::Check, ui: &Ui) -> ui::Outcome {
@@ -16,7 +16,9 @@ pub(super) fn check(args: cli::Check, ui: &Ui) -> ui::Outcome {
         accept_drift: args.accept_drift,
         accept_input: args.accept_input,
     };
-    answer(ui, wait(run::check(world(&repo, ui, &asker), &target, options)))
+    let stop = Stop::default();
+    let run = run::check(world(&repo, ui, &asker, &stop), &target, options);
+    answer(ui, wait_for(ui, &stop, run))
 }
 
 pub(super) fn release(args: cli::Release, ui: &Ui) -> ui::Outcome {
@@ -36,7 +38,9 @@ pub(super) fn release(args: cli::Release, ui: &Ui) -> ui::Outcome {
         confirm: args.confirm,
         skip_validation: args.skip_validation,
     };
-    answer(ui, wait(run::release(world(&repo, ui, &asker), &target, options)))
+    let stop = Stop::default();
+    let run = run::release(world(&repo, ui, &asker, &stop), &target, options);
+    answer(ui, wait_for(ui, &stop, run))
 }
 
 pub(super) fn rollback(args: cli::Rollback, ui: &Ui) -> ui::Outcome {
@@ -48,10 +52,11 @@ pub(super) fn rollback(args: cli::Rollback, ui: &Ui) -> ui::Outcome {
         accept_drift: args.accept_drift,
         supersede: args.supersede,
     };
-    let world = world(&repo, ui, &asker);
+    let stop = Stop::default();
+    let world = world(&repo, ui, &asker, &stop);
     answer(
         ui,
-        wait(async {
+        wait_for(ui, &stop, async {
             match args.check {
                 true => run::can_roll_back(world, &target, options).await,
                 false => run::rollback(world, &target, options).await,
@@ -69,13 +74,16 @@ pub(super) fn deploy(args: cli::Deploy, ui: &Ui) -> ui::Outcome {
         accept_drift: args.accept_drift,
         supersede: args.supersede,
     };
-    answer(ui, wait(run::deploy(world(&repo, ui, &asker), &target, options)))
+    let stop = Stop::default();
+    let run = run::deploy(world(&repo, ui, &asker, &stop), &target, options);
+    answer(ui, wait_for(ui, &stop, run))
 }
 
 pub(super) fn health(args: cli::Health, ui: &Ui) -> ui::Outcome {
     let (repo, target, asker) = (repository()?, target(&args.target)?, person(ui));
+    let stop = Stop::default();
     let exit = wait(run::health(
-        world(&repo, ui, &asker),
+        world(&repo, ui, &asker, &stop),
         &target,
         args.reach.host.as_deref(),
     ))?;
@@ -88,14 +96,24 @@ pub(super) fn health(args: cli::Health, ui: &Ui) -> ui::Outcome {
 
 pub(super) fn resume(args: cli::Resume, ui: &Ui) -> ui::Outcome {
     let (repo, target, asker) = (repository()?, target(&args.target)?, person(ui));
-    answer(
-        ui,
-        wait(run::resume(
-            world(&repo, ui, &asker),
-            &target,
-            args.reach.host.as_deref(),
-        )),
-    )
+    let stop = Stop::default();
+    let run = run::resume(
+        world(&repo, ui, &asker, &stop),
+        &target,
+        args.reach.host.as_deref(),
+    );
+    answer(ui, wait_for(ui, &stop, run))
+}
+
+pub(super) fn cancel(args: cli::Cancel, ui: &Ui) -> ui::Outcome {
+    let (repo, target, asker) = (repository()?, target(&args.target)?, person(ui));
+    let stop = Stop::default();
+    let run = run::cancel(
+        world(&repo, ui, &asker, &stop),
+        &target,
+        args.reach.host.as_deref(),
+    );
+    answer(ui, wait(run))
 }
 
 pub(super) fn publish(args: cli::Publish, ui: &Ui) -> ui::Outcome {
@@ -107,12 +125,17 @@ pub(super) fn publish(args: cli::Publish, ui: &Ui) -> ui::Outcome {
     };
     let mut exit = Exit::Done;
     let mut all: Vec<String> = Vec::new();
+    let stop = Stop::default();
     for target in &targets {
         let settings = run::settings_of(&head, target)?;
         if args.target.is_none() && repo.ledger_head(target, crate::git::Which::Local)?.is_none() {
             continue;
         }
-        match wait(run::publish(world(&repo, ui, &asker), target, &settings.remote)) {
+        match wait(run::publish(
+            world(&repo, ui, &asker, &stop),
+            target,
+            &settings.remote,
+        )) {
             Ok(names) => all.extend(names),
             Err(failure) if targets.len() == 1 => return Err(failure),
             Err(failure) => {

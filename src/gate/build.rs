@@ -232,6 +232,20 @@ fn source_ref(run: &str) -> String {
     format!("refs/nixgate/src/{run}")
 }
 
+/// Ends the build of a run, known by its link: a program on another host does not end with the connection. Best effort.
+pub async fn abandon(place: Place<'_>, link: &str) {
+    use crate::nix::Exec as _;
+    const ABANDON: &str = r#"for process in /proc/[0-9]*; do
+	[ -O "$process" ] && [ "${process#/proc/}" != $$ ] || continue
+	case $(tr '\0' ' ' 2>/dev/null <"$process/cmdline") in
+	*nix\ *build\ *--out-link\ */"$1"\ *) kill -INT "${process#/proc/}" ;;
+	esac
+done
+:"#;
+    let argv = ["sh", "-c", ABANDON, "nixgate", link].map(str::to_owned);
+    let _ = place.exec(&argv, &[], None, Duration::from_secs(20)).await;
+}
+
 /// Drops what a run left on the builder: the commit's ref and the run's own root. Best effort; the next garbage
 /// collection there is all that waits for it.
 pub async fn tidy(place: Place<'_>, target: &str, run: &str, link: &str) {

@@ -153,6 +153,12 @@ answer() {
 	save
 }
 
+# Who wanted the run to end: one line, left there before the message.
+cancelled_by() {
+	IFS= read -r who 2>/dev/null <"$dir/cancelled" || who=somebody
+	printf '%s\n' "$who"
+}
+
 # --- steps ----------------------------------------------------------------------------------------------------------
 
 begin_switch() {
@@ -186,7 +192,9 @@ begin_switch() {
 		return
 		;;
 	esac
-	if [ "$running" = "$s_effective" ]; then
+	if [ "$running" = "$s_effective" ] && [ -e "$dir/cancelled" ]; then
+		revert "cancelled by $(cancelled_by)"
+	elif [ "$running" = "$s_effective" ]; then
 		s_state=waiting
 		save
 	elif [ "$running" = "$p_previous" ] && [ "$rc" = 2 ] && grep -q 'not a NixOS' "$dir/switch.err" 9>&-; then
@@ -401,6 +409,19 @@ obey() {
 			s_answer=ok
 			save
 			;;
+		holding:cancel)
+			reason "cancelled by $(cancelled_by)"
+			s_state=released
+			answer ok
+			return
+			;;
+		waiting:cancel)
+			s_nonce=$nonce s_answer=''
+			revert "cancelled by $(cancelled_by)"
+			s_answer=ok
+			save
+			;;
+		reverted:cancel | revert-failed:cancel) answer ok ;;
 		waiting:leave)
 			look
 			s_state=released

@@ -82,7 +82,12 @@ run_stc() {
 		[ $left -le 2 ] || left=2
 		if hear $left; then
 			verb=${msg%% *} nonce=${msg#* }
-			case $verb in ended) ;; *) answer "busy: $s_state" ;; esac
+			case $s_state:$verb in
+			*:ended) ;;
+			# Heard now, obeyed when the switch has ended.
+			switching:cancel) answer ok ;;
+			*) answer "busy: $s_state" ;;
+			esac
 		elif [ ! -e "$dir/$1.rc" ] && ! unit_lives "nixgate-$p_run-$1"; then
 			# Killed from outside.
 			[ -e "$dir/$1.rc" ] || break

@@ -150,7 +150,9 @@ async fn drive(
                         None => ahead.await,
                     }
                 };
-                let done = prepare(run, session, &held, (&facts.boot, began), delivery, rest).await;
+                let stop = run.world.stop;
+                let work = prepare(run, session, &held, (&facts.boot, began), delivery, rest);
+                let done = stop.unless(&target, work).await;
                 Ok((held, done))
             }
             Err(error) => Err(error),
@@ -205,6 +207,10 @@ async fn drive(
     };
     run.switch_log = format!("{}\n{}", switched.stdout, switched.stderr);
     run.log.pass("");
+    if run.world.stop.asked() {
+        let shell = crate::host::fresh(delivery.endpoint).await.ok();
+        return Err(take_back(&run.log, session, shell, &held, None, false, unwanted(&target)).await);
+    }
 
     run.log.begin(Gate::Validate);
     let running = switched.state.here.running.clone().unwrap_or_default();
@@ -260,6 +266,14 @@ async fn drive(
         Marked::Done(outcome) => Ok(outcome),
         Marked::Lost(failure) => Err(put_back(run, session, &held, delivery, failure).await),
     }
+}
+
+/// Somebody wanted the run to end, and the switch had begun by then.
+fn unwanted(target: &str) -> Failure {
+    Failure::failed(
+        Reason::Cancelled,
+        format!("stopped: {target} does not stay on the candidate"),
+    )
 }
 
 /// Ends a hold without a switch, and leaves nothing behind.
@@ -594,7 +608,15 @@ async fn validated(
         files: delivery.files,
         baseline,
     };
-    let Validated { shell, result } = validate(&mut run.log, session, held, &subject).await;
+    let stop = run.world.stop;
+    let validated = tokio::select! {
+        validated = validate(&mut run.log, session, held, &subject) => Some(validated),
+        () = stop.wait() => None,
+    };
+    let Some(Validated { shell, result }) = validated else {
+        let shell = crate::host::fresh(delivery.endpoint).await.ok();
+        return Err(take_back(&run.log, session, shell, held, None, false, unwanted(&target)).await);
+    };
     let failure = match (shell, result) {
         (Some(shell), Ok(_)) => {
             run.log.pass("");

@@ -1,5 +1,6 @@
 //! Runs: sequences of gates on one target, with a journal that another process can finish from.
 
+mod cancel;
 mod deliver;
 mod early;
 mod hooks;
@@ -12,6 +13,8 @@ mod release;
 mod resolve;
 mod restore;
 mod resume;
+mod running;
+mod stop;
 
 use std::io::Read;
 use std::sync::Arc;
@@ -26,6 +29,7 @@ use crate::record::{Evidence, Target, Utc};
 
 use journal::{Ending, State, Step, Verb};
 
+pub use cancel::cancel;
 pub use deliver::Outcome;
 pub use publish::publish;
 pub use reach::{endpoint, health, live, secrets};
@@ -33,6 +37,7 @@ pub use release::{CheckOptions, ReleaseOptions, check, release};
 pub use resolve::{at_commit, settings_of};
 pub use restore::{RestoreOptions, can_roll_back, deploy, rollback};
 pub use resume::resume;
+pub use stop::{Fate, Stop};
 
 /// Somebody who can be asked.
 pub trait Asker {
@@ -48,6 +53,7 @@ pub struct World<'a> {
     pub repo: &'a Repo,
     pub watcher: &'a dyn Watcher,
     pub asker: &'a Arc<dyn Asker + Send + Sync>,
+    pub stop: &'a Stop,
 }
 
 /// One run's own state: gates, evidence, journal.
@@ -63,6 +69,8 @@ pub(crate) struct Run<'a> {
     attached: Vec<(&'static str, Vec<u8>)>,
     /// `check` leaves no journal.
     keeps_journal: bool,
+    /// Says where to find this run, while it lives.
+    _running: Option<running::Running>,
 }
 
 impl<'a> Run<'a> {
@@ -85,6 +93,7 @@ impl<'a> Run<'a> {
             booted: None,
             ending: None,
         };
+        let running = running::Running::begin(world.repo, target, &state);
         let run = Run {
             world,
             target: target.clone(),
@@ -98,6 +107,7 @@ impl<'a> Run<'a> {
             switch_log: String::new(),
             attached: Vec::new(),
             keeps_journal: verb != Verb::Check,
+            _running: running,
         };
         run.log.see(&Event::RunStarted {
             run: run.state.run.clone(),
@@ -110,6 +120,7 @@ impl<'a> Run<'a> {
 
     /// Continues a run that another process began.
     pub fn continued(world: World<'a>, target: &Target, state: State, evidence: Evidence) -> Self {
+        let running = running::Running::begin(world.repo, target, &state);
         let log = GateLog::resume(world.watcher, evidence.gates.clone(), evidence.warnings.clone());
         Run {
             world,
@@ -120,6 +131,7 @@ impl<'a> Run<'a> {
             switch_log: String::new(),
             attached: Vec::new(),
             keeps_journal: true,
+            _running: running,
         }
     }
 
@@ -133,6 +145,9 @@ impl<'a> Run<'a> {
     /// The journal cannot be written: then the step must not begin.
     pub fn step(&mut self, step: Step) -> Result<(), Failure> {
         self.state.step = step;
+        if let Some(fate) = fate(&self.target, step) {
+            self.world.stop.set_fate(fate);
+        }
         self.write()
     }
 
@@ -206,6 +221,39 @@ impl<'a> Run<'a> {
             ));
         }
     }
+}
+
+/// What becomes of a host whose operator leaves in this step: docs/runs.md, "When the operator's machine dies".
+fn fate(target: &Target, step: Step) -> Option<Fate> {
+    let (exit, text, next) = match step {
+        Step::Begun | Step::Ended => return None,
+        Step::Holding => (
+            Exit::Failed,
+            format!("{target} is untouched; the hold on it ends by itself with its lease"),
+            "nothing has to be done".to_owned(),
+        ),
+        Step::Switching => (
+            Exit::NeedsPerson,
+            format!("{target} finishes its switch and goes back by itself, for lack of a word from here"),
+            format!("git nixgate resume {target}    # how it ended"),
+        ),
+        Step::Committing => (
+            Exit::NeedsPerson,
+            format!("{target} finishes its commit, or goes back, by itself"),
+            format!("git nixgate resume {target}    # how it ended"),
+        ),
+        Step::NeedsReboot => (
+            Exit::NeedsReboot,
+            format!("{target} waits for its reboot"),
+            format!("git nixgate resume {target}    # after the reboot"),
+        ),
+        Step::Marking => (
+            Exit::Unpublished,
+            format!("{target} is on the proven closure; its record may be missing"),
+            format!("git nixgate resume {target}"),
+        ),
+    };
+    Some(Fate { exit, text, next })
 }
 
 /// A run's id: its time and six random hex digits, fit for refs, paths and unit names.

@@ -66,6 +66,13 @@ impl Order<'_> {
         })
     }
 
+    /// Ends a build that nobody wants any more where it goes on without us: on another host.
+    pub async fn abandon(&self, builder: &OnceCell<Session>) {
+        if let Some(session) = builder.get() {
+            build::abandon(Place::Host(session), &self.link()).await;
+        }
+    }
+
     /// Drops what the run left on the builder, and the connection to it.
     pub async fn clear(&self, builder: OnceCell<Session>) {
         let name = self.target.as_str();

@@ -180,7 +180,8 @@ async fn drive(
         )
     };
     // A build that is not wanted any more ends with this block.
-    let begun = {
+    let stop = run.world.stop;
+    let begun = async {
         let mut building = pin!(product::early(&order, &builder));
         let mut early = None;
         let answers = {
@@ -209,15 +210,24 @@ async fn drive(
             }
         }
     };
+    let begun = stop.unless(target.as_str(), begun).await;
     let (mut ready, product) = match begun {
         Ok(begun) => begun,
         Err(failure) => {
+            order.abandon(&builder).await;
             order.clear(builder).await;
             return Err(failure);
         }
     };
     let product = match product {
-        Ok(None) => order.build(Place::Host(&ready.fit.session)).await,
+        Ok(None) => {
+            let place = Place::Host(&ready.fit.session);
+            let product = stop.unless(target.as_str(), order.build(place)).await;
+            if product.is_err() {
+                build::abandon(place, &order.link()).await;
+            }
+            product
+        }
         Ok(Some(product)) => Ok(product),
         Err(failure) => Err(failure),
     };

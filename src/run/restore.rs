@@ -64,17 +64,20 @@ async fn go(
     // The host is read while the remote is asked, by the records that are here. Where the remote's say something else,
     // it is read again.
     let early = resolve::own_ledger(repo, target)?.and_then(|ledger| guess(&ledger, options, verb).ok());
-    let (remote, host) = tokio::join!(resolve::remote_side(repo, &settings.remote, target), async {
-        let reached = preflight::reach(&endpoint, &dir).await;
-        match early {
-            None => Host::Reached(Box::new(reached)),
-            Some(guess) => Host::Read {
-                of: guess.record,
-                result: Box::new(read(world, target, (reached, &endpoint), &settings, &guess).await),
-            },
-        }
-    });
-    let remote = remote?;
+    let reading = async {
+        let (remote, host) = tokio::join!(resolve::remote_side(repo, &settings.remote, target), async {
+            let reached = preflight::reach(&endpoint, &dir).await;
+            match early {
+                None => Host::Reached(Box::new(reached)),
+                Some(guess) => Host::Read {
+                    of: guess.record,
+                    result: Box::new(read(world, target, (reached, &endpoint), &settings, &guess).await),
+                },
+            }
+        });
+        Ok((remote?, host))
+    };
+    let (remote, host) = world.stop.unless(target.as_str(), reading).await?;
     let Some(ledger) = chain(world, target, &settings)? else {
         return Err(
             Failure::refused(format!("{target} has no record: there is nothing to go back to"))

@@ -172,6 +172,35 @@ pub async fn reattach(remote: &mut impl Remote, run: &str) -> Result<Option<Stat
     Ok(State::parse(&output.text()))
 }
 
+/// Has the supervisor of `run` end it: let go while it holds, go back once the candidate runs. In mid-switch that waits
+/// for the end of the switch. `who` stands in the reasons.
+///
+/// # Errors
+/// [`SupervisorError::Refused`] when it is too late, or too early: the state says which.
+pub async fn cancel(
+    remote: &mut impl Remote,
+    run: &str,
+    who: &str,
+    activate: Duration,
+) -> Result<State, SupervisorError> {
+    check_run(run).map_err(SupervisorError::Host)?;
+    let nonce = super::super::wire::nonce();
+    let patience = activate * 2 + PROMPT;
+    let script = Script::new(format!(
+        "printf '%s\\n' \"$5\" >\"/run/nixgate/$1/cancelled\" || exit 1\n{TELL}"
+    ))
+    .arg(run)
+    .arg(patience.as_secs().to_string())
+    .arg("cancel")
+    .arg(&nonce)
+    .arg(who.replace(['\n', '\r'], " "));
+    let output = remote
+        .run(&script, Privilege::Root, patience + Duration::from_secs(8))
+        .await
+        .map_err(SupervisorError::Host)?;
+    answered(&output.text(), &nonce)
+}
+
 impl Held {
     /// From a state that [`reattach`] found; lease and deadline as configured now.
     pub fn from_state(state: State, lease: Duration, activate: Duration) -> Self {
@@ -265,10 +294,10 @@ impl Held {
         let (head, stdout, stderr) = split_sections(&output.stdout);
         let state = State::parse(&head).ok_or(SupervisorError::Gone)?;
         if state.phase == Phase::Released || state.phase == Phase::Holding {
-            let why = if state.answer.is_empty() {
-                "the lease ran out".into()
-            } else {
-                state.answer.clone()
+            let why = match (state.reasons.as_slice(), state.answer.as_str()) {
+                ([], "" | "ok") => "the lease ran out".into(),
+                ([], answer) => answer.to_owned(),
+                (reasons, _) => reasons.join("; "),
             };
             return Err(SupervisorError::Refused {
                 why,

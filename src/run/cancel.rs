@@ -1,0 +1,278 @@
+//! `cancel`: a run ends at its next safe boundary, asked through its process where that is here, else through the
+//! supervisor on its host.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::deliver::Outcome;
+use super::journal::{self, Ending, State, Verb};
+use super::running::{self, Process, Runner};
+use super::{World, reach};
+use crate::config::Settings;
+use crate::event::Event;
+use crate::failure::{Exit, Failure, Reason};
+use crate::host::state::{self, Phase};
+use crate::host::supervisor::{self, SupervisorError};
+use crate::host::{RunDir, Session};
+use crate::record::Target;
+
+/// How often an ending is looked for.
+const BEAT: Duration = Duration::from_millis(200);
+
+/// Stops the run that is at work on a target.
+///
+/// # Errors
+/// It was too late, or how the host is is not known: with the exit that says how it is.
+pub async fn cancel(world: World<'_>, target: &Target, host: Option<&str>) -> Result<Outcome, Failure> {
+    let settings = reach::settings_now(&world, target, host)?;
+    match running::here(world.repo, target) {
+        Some((runner, process)) => by_process(world, target, &settings, &runner, &process).await,
+        None => by_supervisor(world, target, &settings).await,
+    }
+}
+
+fn note(world: World<'_>, text: String) {
+    world.watcher.see(&Event::Note { text });
+}
+
+// --- a run of this machine ------------------------------------------------------------------------------------------
+
+fn journal_of(world: World<'_>, target: &Target, run: &str) -> Result<Option<State>, Failure> {
+    let bytes = world.repo.journal_file(target, run, journal::STATE)?;
+    // What cannot be read is nobody's to stop; `resume` says what is wrong with it.
+    Ok(bytes.and_then(|bytes| State::parse(&bytes).ok()))
+}
+
+async fn by_process(
+    world: World<'_>,
+    target: &Target,
+    settings: &Settings,
+    runner: &Runner,
+    process: &Process,
+) -> Result<Outcome, Failure> {
+    let run = &runner.run;
+    let unheard = |why: String| {
+        Failure::failed(Reason::Internal, format!("run {run} could not be told to stop"))
+            .why(why)
+            .next(format!("kill -INT {}", process.pid))
+    };
+    let pid = Pid::from_raw(process.pid).ok_or_else(|| unheard("no such process".to_owned()))?;
+    kill_process(pid, Signal::INT).map_err(|error| unheard(error.to_string()))?;
+    note(
+        world,
+        format!(
+            "run {run} of {} (process {}) stops at its next safe boundary; waiting for it",
+            runner.by, process.pid
+        ),
+    );
+    let t = &settings.timeouts;
+    let give_up = Instant::now() + t.activate * 3 + t.validate + t.confirm * 2 + Duration::from_secs(60);
+    while process.lives() {
+        if Instant::now() > give_up {
+            return Err(Failure::new(
+                Exit::NeedsPerson,
+                Reason::Timeout,
+                format!("run {run} has not ended yet"),
+            )
+            .next(format!("git nixgate status {target} --live")));
+        }
+        tokio::time::sleep(BEAT).await;
+    }
+    match journal_of(world, target, run)?.and_then(|state| state.ending) {
+        Some(ending) => ended(target, run, &ending),
+        None if runner.verb == Verb::Check => Ok(done(target, format!("run {run} has ended"))),
+        None => Err(Failure::new(
+            Exit::NeedsPerson,
+            Reason::Cancelled,
+            format!("run {run} ended without saying how"),
+        )
+        .next(format!("git nixgate resume {target}"))),
+    }
+}
+
+/// What a run's own ending means for whoever wanted it to stop.
+fn ended(target: &Target, run: &str, ending: &Ending) -> Result<Outcome, Failure> {
+    if let Some(record) = &ending.record {
+        return Err(too_late(target, run, &format!("it recorded {record}")));
+    }
+    match ending.exit {
+        1 | 2 | 3 | 4 | 6 => Ok(done(target, format!("run {run} has ended: {}", ending.what))),
+        _ => {
+            let exit = if ending.exit == Exit::Unpublished.code() {
+                Exit::Unpublished
+            } else {
+                Exit::NeedsPerson
+            };
+            let mut failure = Failure::new(exit, Reason::Cancelled, format!("run {run}: {}", ending.what));
+            failure.why = ending.why.clone();
+            failure.next = ending.next.clone();
+            Err(failure)
+        }
+    }
+}
+
+fn too_late(target: &Target, run: &str, why: &str) -> Failure {
+    Failure::failed(Reason::Cancelled, format!("too late to stop run {run}"))
+        .why(why)
+        .next(format!("git nixgate rollback {target}"))
+}
+
+fn done(target: &Target, text: String) -> Outcome {
+    Outcome {
+        exit: 0,
+        target: target.to_string(),
+        outcome: "cancelled",
+        record: None,
+        toplevel: None,
+        published: None,
+        text: format!("{text}\n"),
+    }
+}
+
+// --- somebody else's run, by its supervisor ------------------------------------------------------------------------
+
+async fn by_supervisor(world: World<'_>, target: &Target, settings: &Settings) -> Result<Outcome, Failure> {
+    let endpoint = reach::endpoint(target, settings, world.asker)?;
+    let dir = RunDir::new().map_err(Failure::from)?;
+    let mut session = Session::open(&endpoint, &dir)
+        .await
+        .map_err(|error| error.failure(target.as_str()))?;
+    let result = on_host(world, target, settings, &mut session).await;
+    session.close().await;
+    result
+}
+
+async fn on_host(
+    world: World<'_>,
+    target: &Target,
+    settings: &Settings,
+    session: &mut Session,
+) -> Result<Outcome, Failure> {
+    let facts = reach::read_facts(session, target).await?;
+    let Some(holder) = facts.holder else {
+        return Ok(Outcome {
+            outcome: "unchanged",
+            ..done(target, format!("{target}: no run is at work, here or there"))
+        });
+    };
+    if holder.target != target.as_str() {
+        return Err(holder
+            .failure(target.as_str())
+            .next(format!("git nixgate cancel {}", holder.target)));
+    }
+    let who = world.repo.committer()?.to_string();
+    note(
+        world,
+        format!("asking {target} to end run {} of {}", holder.run, holder.who),
+    );
+    let activate = settings.timeouts.activate;
+    let told = supervisor::cancel(session, &holder.run, &who, activate).await;
+    match told {
+        Ok(_) => {}
+        Err(SupervisorError::Refused { state, .. }) if matches!(state.phase, Phase::Reverting) => {}
+        Err(SupervisorError::Refused { state, .. })
+            if matches!(state.phase, Phase::Committing | Phase::Committed) =>
+        {
+            return Err(too_late(target, &holder.run, "its commit has begun"));
+        }
+        Err(error) => return Err(error.failure(target.as_str())),
+    }
+    let patience = activate * 3 + settings.timeouts.confirm * 2 + Duration::from_secs(60);
+    let state = follow(session, target, &holder.run, patience).await?;
+    judged(target, &holder.run, &state)
+}
+
+/// Waits for the end of what the supervisor does.
+async fn follow(
+    session: &mut Session,
+    target: &Target,
+    run: &str,
+    patience: Duration,
+) -> Result<state::State, Failure> {
+    let give_up = Instant::now() + patience;
+    loop {
+        match supervisor::reattach(session, run).await {
+            Ok(Some(state)) if state.phase.is_final() => return Ok(state),
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                return Err(Failure::new(
+                    Exit::NeedsPerson,
+                    Reason::Cancelled,
+                    format!("run {run} is gone from {target}, and how it ended is not known"),
+                )
+                .next(format!("git nixgate status {target} --live")));
+            }
+            Err(error) if error.is_link() => {
+                // Still away: the next round says so.
+                let _ = session.reopen().await;
+            }
+            Err(error) => return Err(error.failure(target.as_str())),
+        }
+        if Instant::now() > give_up {
+            return Err(Failure::new(
+                Exit::NeedsPerson,
+                Reason::Timeout,
+                format!("run {run} has not ended yet"),
+            )
+            .next(format!("git nixgate status {target} --live")));
+        }
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
+fn judged(target: &Target, run: &str, state: &state::State) -> Result<Outcome, Failure> {
+    match state.phase {
+        Phase::Released | Phase::Busy => Ok(done(
+            target,
+            format!("run {run} has ended: {target} was not switched"),
+        )),
+        Phase::Reverted => Ok(done(
+            target,
+            format!("run {run} has ended: {target} is back on {}", state.previous),
+        )),
+        Phase::Committed => Err(too_late(target, run, "it is committed")),
+        _ => {
+            let mut failure = Failure::new(
+                Exit::NeedsPerson,
+                Reason::Cancelled,
+                format!("{target} could not be taken back"),
+            );
+            failure.why = state.reasons.clone();
+            Err(failure.next(format!("git nixgate resume {target}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_recorded_was_not_stopped() {
+        let target: Target = "cortex".parse().expect("a target");
+        let ending = |exit| Ending {
+            exit,
+            what: "stopped".into(),
+            ..Ending::default()
+        };
+        assert_eq!(
+            ended(&target, "r", &ending(1)).map(|done| done.exit).ok(),
+            Some(0)
+        );
+        assert_eq!(
+            ended(&target, "r", &ending(4)).map(|done| done.exit).ok(),
+            Some(0)
+        );
+        let late = ended(
+            &target,
+            "r",
+            &Ending::recorded(Exit::Done, "release/cortex/x".into()),
+        );
+        assert_eq!(late.expect_err("too late").exit, Exit::Failed);
+        assert_eq!(
+            ended(&target, "r", &ending(5)).expect_err("a person").exit,
+            Exit::NeedsPerson
+        );
+    }
+}
