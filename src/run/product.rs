@@ -37,6 +37,39 @@ impl Order<'_> {
         self.settings.builder.host == "target" && !self.settings.is_local()
     }
 
+    /// The builder's ssh name, where it is a host of its own.
+    fn elsewhere(&self) -> Option<&str> {
+        let host = self.settings.builder.host.as_str();
+        (!host.is_empty() && host != "target").then_some(host)
+    }
+
+    /// Where the builder keeps the closure of a record. `None`: nowhere but on the target, or it was not connected.
+    pub fn keeper<'b>(&self, builder: &'b OnceCell<Session>) -> Option<Place<'b>> {
+        match builder.get() {
+            Some(session) => Some(Place::Host(session)),
+            None if self.on_target() || self.elsewhere().is_some() => None,
+            None => Some(Place::Here),
+        }
+    }
+
+    /// Connects to a builder that is a host of its own; `builder` then holds the connection.
+    ///
+    /// # Errors
+    /// Exit 1: it cannot be reached.
+    pub async fn connect<'b>(&self, builder: &'b OnceCell<Session>) -> Result<Option<&'b Session>, Failure> {
+        let Some(host) = self.elsewhere() else {
+            return Ok(None);
+        };
+        let unreachable = |error: ConnectError| {
+            let mut failure = error.failure(host);
+            failure.what = format!("the builder cannot be used: {}", failure.what);
+            failure
+        };
+        let endpoint = reach::builder(self.settings);
+        let open = || async { Session::open(&endpoint, self.dir).await.map_err(unreachable) };
+        builder.get_or_try_init(open).await.map(Some)
+    }
+
     /// The root that keeps the result alive during the run.
     pub fn link(&self) -> String {
         format!("run-{}", self.run)
@@ -67,18 +100,14 @@ impl Order<'_> {
         })
     }
 
-    /// Drops what the run left on the builder, and the connection to it.
+    /// Drops what the run left on the builder, and the connection to it. A target that builds for itself is left to
+    /// whoever holds its connection.
     pub async fn clear(&self, builder: OnceCell<Session>) {
-        let name = self.target.as_str();
-        match builder.into_inner() {
-            Some(session) => {
-                build::tidy(Place::Host(&session), name, self.run, &self.link()).await;
-                session.close().await;
-            }
-            None if self.settings.builder.host.is_empty() || self.settings.is_local() => {
-                build::tidy(Place::Here, name, self.run, &self.link()).await;
-            }
-            None => {}
+        if let Some(place) = self.keeper(&builder) {
+            build::tidy(place, self.target.as_str(), self.run, &self.link()).await;
+        }
+        if let Some(session) = builder.into_inner() {
+            session.close().await;
         }
     }
 }
@@ -95,23 +124,10 @@ pub(super) async fn early(
     if order.on_target() {
         return Ok(None);
     }
-    let host = order.settings.builder.host.as_str();
-    if host.is_empty() || host == "target" {
-        return order.build(Place::Here).await.map(Some);
-    }
-    let unreachable = |error: ConnectError| {
-        let mut failure = error.failure(host);
-        failure.what = format!("the builder cannot be used: {}", failure.what);
-        failure
-            .why
-            .push("nothing is built anywhere else instead".to_owned());
-        failure
+    let place = match order.connect(builder).await {
+        Ok(Some(session)) => Place::Host(session),
+        Ok(None) => Place::Here,
+        Err(failure) => return Err(failure.why("nothing is built anywhere else instead")),
     };
-    let open = || async {
-        Session::open(&reach::builder(order.settings), order.dir)
-            .await
-            .map_err(unreachable)
-    };
-    let session = builder.get_or_try_init(open).await?;
-    order.build(Place::Host(session)).await.map(Some)
+    order.build(place).await.map(Some)
 }

@@ -236,11 +236,7 @@ async fn drive(
         }
     };
     let files = resolve::files_of(repo, &commit.id, &settings.checks)?;
-    let place = match builder.get() {
-        Some(session) => Some(Place::Host(session)),
-        None if on_target => None,
-        None => Some(Place::Here),
-    };
+    let place = order.keeper(&builder);
     let delivery = Delivery {
         kind: Kind::Release,
         settings,

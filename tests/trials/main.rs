@@ -12,6 +12,7 @@ mod exits;
 mod hand;
 mod infra;
 mod records;
+mod resume;
 mod rollback;
 mod s0;
 mod s1;
