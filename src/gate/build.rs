@@ -8,7 +8,7 @@ use crate::config::{Evaluate, Settings};
 use crate::failure::{Failure, Reason};
 use crate::git::{Commit, Repo};
 use crate::host::{Address, Session};
-use crate::nix::{self, BuildKind, BuildRequest, FlakeSource, Flakeref, NixVersion, RemoteBuild};
+use crate::nix::{self, BuildKind, BuildRequest, FlakeSource, Flakeref, NixVersion, RemoteBuild, Systems};
 
 /// What a run builds from.
 pub struct Source<'a> {
@@ -74,18 +74,30 @@ pub fn local_flake(repo: &Repo, commit: &Commit, settings: &Settings) -> Result<
     ))
 }
 
-/// Builds; `place` is the builder, with its session where it is another host.
+/// The commit as a flake of where it is evaluated: sent there, if that is a builder of its own.
 ///
 /// # Errors
-/// Exit 1, with Nix's own last lines: evaluation, build, a missing attribute, a builder that cannot be used.
-pub async fn build(source: &Source<'_>, place: Place<'_>, desk: Desk, link: &str) -> Result<Built, Failure> {
+/// Exit 1: it cannot be sent; exit 3: Nix does not take this repository.
+pub async fn flake(source: &Source<'_>, place: Place<'_>, desk: &Desk) -> Result<Flakeref, Failure> {
+    match place {
+        Place::Host(session) if source.settings.builder.evaluate == Evaluate::Builder => {
+            send(source, session, desk).await
+        }
+        _ => local_flake(source.repo, source.commit, source.settings),
+    }
+}
+
+/// What is asked of Nix, and where.
+fn request<'a>(
+    source: &Source<'_>,
+    place: Place<'a>,
+    flake: &Flakeref,
+    out_link: Option<PathBuf>,
+) -> (Place<'a>, BuildRequest) {
     let settings = source.settings;
     let remote = matches!(place, Place::Host(_));
-    let on_operator = settings.builder.evaluate == Evaluate::Operator && remote;
-    let local = local_flake(source.repo, source.commit, settings)?;
-    let out_link = (!on_operator).then(|| desk.dir.join("roots").join(source.target).join(link));
     let mut request = BuildRequest {
-        flake: local.clone(),
+        flake: flake.clone(),
         attribute: attribute(&settings.attr),
         out_link,
         impure: settings.impure,
@@ -94,27 +106,50 @@ pub async fn build(source: &Source<'_>, place: Place<'_>, desk: Desk, link: &str
         remote: None,
         deadline: settings.timeouts.build,
     };
-    let built = match place {
-        Place::Here => nix::build(&Place::Here, &request).await?,
-        Place::Host(session) if on_operator => {
+    match place {
+        Place::Host(session) if settings.builder.evaluate == Evaluate::Operator => {
+            request.out_link = None;
             request.remote = Some(RemoteBuild {
                 store: session.nix_store_uri(),
                 ssh_options: session.nix_ssh_opts(),
             });
-            let built = nix::build(&Place::Here, &request).await?;
+            (Place::Here, request)
+        }
+        _ => (place, request),
+    }
+}
+
+/// Builds `flake`; `place` is the builder, with its session where it is another host.
+///
+/// # Errors
+/// Exit 1, with Nix's own last lines: evaluation, build, a missing attribute, a builder that cannot be used.
+pub async fn build(
+    source: &Source<'_>,
+    place: Place<'_>,
+    desk: &Desk,
+    flake: &Flakeref,
+    link: &str,
+) -> Result<Built, Failure> {
+    let settings = source.settings;
+    let out_link = desk.dir.join("roots").join(source.target).join(link);
+    let (at, request) = request(source, place, flake, Some(out_link));
+    let built = match place {
+        Place::Here => nix::build(&at, &request).await?,
+        Place::Host(_) if request.remote.is_some() => {
+            let built = nix::build(&at, &request).await?;
             nix::add_root(&place, source.target, link, &built.toplevel, ROOT).await?;
             built
         }
         Place::Host(session) => {
-            request.flake = send(source, session, &desk).await?;
-            match nix::build(&place, &request).await {
+            match nix::build(&at, &request).await {
                 Err(error) if error.kind == BuildKind::Fetch => {
                     // The builder cannot fetch an input: it gets them from here, and the derivation stays the same.
                     let (uri, options) = (session.nix_store_uri(), session.nix_ssh_opts());
+                    let local = local_flake(source.repo, source.commit, settings)?;
                     nix::archive_inputs(&Place::Here, &local, &uri, &options, settings.timeouts.copy)
                         .await
                         .map_err(|archive| error.failure.clone().why(archive.what))?;
-                    nix::build(&place, &request).await?
+                    nix::build(&at, &request).await?
                 }
                 other => other?,
             }
@@ -123,9 +158,57 @@ pub async fn build(source: &Source<'_>, place: Place<'_>, desk: Desk, link: &str
     Ok(Built {
         drv: built.drv.to_string(),
         toplevel: built.toplevel,
-        nix_version: desk.nix_version,
-        system: desk.system,
+        nix_version: desk.nix_version.clone(),
+        system: desk.system.clone(),
     })
+}
+
+/// Whether the builder can build what a target of this kind (`aarch64`, as `uname -m` says) is to run. Nix itself finds
+/// out when it comes to the first derivation for another system: after everything before it was fetched and built.
+/// Where the builder is such a machine itself, this asks nothing. `Some`, with exit 1: neither its system, nor its extra
+/// platforms, nor its own builders are for the target, and the closure is not cross-compiled.
+///
+/// # Errors
+/// It cannot be told: the builder does not answer, or nothing evaluates.
+pub async fn suited(
+    source: &Source<'_>,
+    place: Place<'_>,
+    desk: &Desk,
+    machine: &str,
+    flake: impl AsyncFnOnce() -> Result<Flakeref, Failure>,
+) -> Result<Option<Failure>, Failure> {
+    let wanted = format!("{machine}-linux");
+    if machine.is_empty() || desk.system == wanted {
+        return Ok(None);
+    }
+    let systems = nix::systems(&place, Duration::from_secs(30)).await?;
+    if systems.builds(&wanted) {
+        return Ok(None);
+    }
+    // A closure may be compiled here for there: then its derivations are for this system.
+    let (at, request) = request(source, place, &flake().await?, None);
+    let evaluated = nix::evaluate(&at, &request).await?;
+    let drvs = nix::derivations(&at, &[evaluated.drv], request.deadline).await?;
+    let foreign = drvs.first().filter(|drv| !systems.builds(&drv.system));
+    Ok(foreign.map(|drv| unsuited(source.target, &drv.system, &wanted, place.name(), &systems)))
+}
+
+fn unsuited(target: &str, system: &str, wanted: &str, builder: &str, systems: &Systems) -> Failure {
+    let mut all = vec![systems.system.as_str()];
+    all.extend(systems.extra_platforms.iter().map(String::as_str));
+    let own = match systems.remote.as_slice() {
+        [] => "it has no builders of its own".to_owned(),
+        remote => format!("its own builders: for {}", remote.join(", ")),
+    };
+    Failure::failed(
+        Reason::Build,
+        format!("{builder} cannot build for {system}, and {target} is {wanted}"),
+    )
+    .why(format!("{builder} builds for {}; {own}", all.join(", ")))
+    .next(format!("[target.{target}.builder] host = \"…\", a machine that is {system}; or \"target\""))
+    .next(format!(
+        "or on {builder}: nix.buildMachines with one, or boot.binfmt.emulatedSystems = [ \"{system}\" ] (slow)"
+    ))
 }
 
 /// How long making a root may take.

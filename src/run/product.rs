@@ -6,10 +6,10 @@ use super::reach;
 use crate::config::Settings;
 use crate::failure::Failure;
 use crate::gate::Place;
-use crate::gate::build::{self, Source};
+use crate::gate::build::{self, Desk, Source};
 use crate::git::{Commit, Repo};
 use crate::host::{ConnectError, RunDir, Session};
-use crate::nix::{self, Closure, StorePath};
+use crate::nix::{self, Closure, Flakeref, StorePath};
 use crate::record::Target;
 
 /// What is to be built, for whom.
@@ -20,6 +20,22 @@ pub(super) struct Order<'a> {
     pub run: &'a str,
     pub target: &'a Target,
     pub dir: &'a RunDir,
+}
+
+/// A run's place at its builder, each part made once by whoever needs it first: the connection, what the builder is,
+/// and the commit there.
+#[derive(Default)]
+pub(super) struct Bench {
+    session: OnceCell<Session>,
+    desk: OnceCell<Desk>,
+    flake: OnceCell<Flakeref>,
+}
+
+impl Bench {
+    /// Whether the builder has answered.
+    pub fn is_ready(&self) -> bool {
+        self.desk.initialized()
+    }
 }
 
 /// What was built, and its closure.
@@ -44,19 +60,19 @@ impl Order<'_> {
     }
 
     /// Where the builder keeps the closure of a record. `None`: nowhere but on the target, or it was not connected.
-    pub fn keeper<'b>(&self, builder: &'b OnceCell<Session>) -> Option<Place<'b>> {
-        match builder.get() {
+    pub fn keeper<'b>(&self, bench: &'b Bench) -> Option<Place<'b>> {
+        match bench.session.get() {
             Some(session) => Some(Place::Host(session)),
             None if self.on_target() || self.elsewhere().is_some() => None,
             None => Some(Place::Here),
         }
     }
 
-    /// Connects to a builder that is a host of its own; `builder` then holds the connection.
+    /// Connects to a builder that is a host of its own; `bench` then holds the connection.
     ///
     /// # Errors
     /// Exit 1: it cannot be reached.
-    pub async fn connect<'b>(&self, builder: &'b OnceCell<Session>) -> Result<Option<&'b Session>, Failure> {
+    pub async fn connect<'b>(&self, bench: &'b Bench) -> Result<Option<&'b Session>, Failure> {
         let Some(host) = self.elsewhere() else {
             return Ok(None);
         };
@@ -67,7 +83,7 @@ impl Order<'_> {
         };
         let endpoint = reach::builder(self.settings);
         let open = || async { Session::open(&endpoint, self.dir).await.map_err(unreachable) };
-        builder.get_or_try_init(open).await.map(Some)
+        bench.session.get_or_try_init(open).await.map(Some)
     }
 
     /// The root that keeps the result alive during the run.
@@ -76,16 +92,10 @@ impl Order<'_> {
     }
 
     /// Builds in `place`.
-    pub async fn build(&self, place: Place<'_>) -> Result<Product, Failure> {
-        let source = Source {
-            repo: self.repo,
-            commit: self.commit,
-            settings: self.settings,
-            run: self.run,
-            target: self.target.as_str(),
-        };
-        let desk = build::prepare(place, self.target.as_str(), self.settings).await?;
-        let built = build::build(&source, place, desk, &self.link()).await?;
+    pub async fn build(&self, place: Place<'_>, bench: &Bench) -> Result<Product, Failure> {
+        let desk = self.desk(place, bench).await?;
+        let flake = self.flake(place, desk, bench).await?;
+        let built = build::build(&self.source(), place, desk, flake, &self.link()).await?;
         let limit = self.settings.timeouts.build;
         let (closure, system) = tokio::join!(
             nix::closure(&place, &built.toplevel, limit),
@@ -100,34 +110,80 @@ impl Order<'_> {
         })
     }
 
+    /// Whether the builder can build for this target's machine, as far as that can be told: see [`build::suited`].
+    ///
+    /// # Errors
+    /// Exit 1: it cannot. What keeps it from being told is the build's to say.
+    pub async fn suited(&self, bench: &Bench, machine: &str) -> Result<(), Failure> {
+        let place = match self.connect(bench).await {
+            Ok(Some(session)) => Place::Host(session),
+            Ok(None) if self.on_target() => return Ok(()),
+            Ok(None) => Place::Here,
+            Err(_) => return Ok(()),
+        };
+        let Ok(desk) = self.desk(place, bench).await else {
+            return Ok(());
+        };
+        let flake = async || self.flake(place, desk, bench).await.cloned();
+        match build::suited(&self.source(), place, desk, machine, flake).await {
+            Ok(Some(failure)) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    async fn desk<'b>(&self, place: Place<'_>, bench: &'b Bench) -> Result<&'b Desk, Failure> {
+        let prepare = || build::prepare(place, self.target.as_str(), self.settings);
+        bench.desk.get_or_try_init(prepare).await
+    }
+
+    async fn flake<'b>(
+        &self,
+        place: Place<'_>,
+        desk: &Desk,
+        bench: &'b Bench,
+    ) -> Result<&'b Flakeref, Failure> {
+        let source = self.source();
+        bench
+            .flake
+            .get_or_try_init(|| build::flake(&source, place, desk))
+            .await
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source {
+            repo: self.repo,
+            commit: self.commit,
+            settings: self.settings,
+            run: self.run,
+            target: self.target.as_str(),
+        }
+    }
+
     /// Drops what the run left on the builder, and the connection to it. A target that builds for itself is left to
     /// whoever holds its connection.
-    pub async fn clear(&self, builder: OnceCell<Session>) {
-        if let Some(place) = self.keeper(&builder) {
+    pub async fn clear(&self, bench: Bench) {
+        if let Some(place) = self.keeper(&bench) {
             build::tidy(place, self.target.as_str(), self.run, &self.link()).await;
         }
-        if let Some(session) = builder.into_inner() {
+        if let Some(session) = bench.session.into_inner() {
             session.close().await;
         }
     }
 }
 
-/// Builds where nobody has to wait for the target: on a builder of its own, whose connection `builder` then holds, or on
+/// Builds where nobody has to wait for the target: on a builder of its own, whose connection `bench` then holds, or on
 /// this machine. `None`: the target builds for itself, and is not known to be fit yet.
 ///
 /// # Errors
 /// Exit 1; an unreachable builder fails the run, nothing is built anywhere else instead.
-pub(super) async fn early(
-    order: &Order<'_>,
-    builder: &OnceCell<Session>,
-) -> Result<Option<Product>, Failure> {
+pub(super) async fn early(order: &Order<'_>, bench: &Bench) -> Result<Option<Product>, Failure> {
     if order.on_target() {
         return Ok(None);
     }
-    let place = match order.connect(builder).await {
+    let place = match order.connect(bench).await {
         Ok(Some(session)) => Place::Host(session),
         Ok(None) => Place::Here,
         Err(failure) => return Err(failure.why("nothing is built anywhere else instead")),
     };
-    order.build(place).await.map(Some)
+    order.build(place, bench).await.map(Some)
 }

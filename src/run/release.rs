@@ -4,11 +4,9 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Instant;
 
-use tokio::sync::OnceCell;
-
 use super::deliver::{Delivery, Options, Outcome, deliver};
 use super::journal::{self, Verb};
-use super::product::{self, Order, Product};
+use super::product::{self, Bench, Order, Product};
 use super::{Run, World, hooks, reach, resolve};
 use crate::config::{Config, Evaluate, Settings};
 use crate::event::Gate;
@@ -151,7 +149,7 @@ async fn drive(
         target: &target,
         dir: &dir,
     };
-    let builder = OnceCell::new();
+    let bench = Bench::default();
 
     // The host, the remote and the builder are at work side by side; the verdicts come in their order. Building leaves
     // the target alone, and a preflight that fails ends it.
@@ -175,7 +173,7 @@ async fn drive(
     };
     // A build that is not wanted any more ends with this block.
     let begun = {
-        let mut building = pin!(product::early(&order, &builder));
+        let mut building = pin!(product::early(&order, &bench));
         let mut early = None;
         let answers = {
             let mut asking = pin!(asking);
@@ -190,9 +188,20 @@ async fn drive(
             Err(failure) => Err(failure),
             Ok(ready) => {
                 run.log.begin_since(Gate::Build, asked);
+                let machine = &ready.fit.facts.machine;
                 let product = match early {
                     Some(product) => product,
-                    None => building.await,
+                    None => tokio::select! {
+                        Err(failure) = order.suited(&bench, machine) => Err(failure),
+                        product = &mut building => product,
+                    },
+                };
+                // Nix may have stumbled over it first; this says what it means, and what to do.
+                let product = match product {
+                    Err(failure) if bench.is_ready() => {
+                        Err(order.suited(&bench, machine).await.err().unwrap_or(failure))
+                    }
+                    product => product,
                 };
                 Ok((ready, product))
             }
@@ -201,12 +210,12 @@ async fn drive(
     let (ready, product) = match begun {
         Ok(begun) => begun,
         Err(failure) => {
-            order.clear(builder).await;
+            order.clear(bench).await;
             return Err(failure);
         }
     };
     let product = match product {
-        Ok(None) => order.build(Place::Host(&ready.fit.session)).await,
+        Ok(None) => order.build(Place::Host(&ready.fit.session), &bench).await,
         Ok(Some(product)) => Ok(product),
         Err(failure) => Err(failure),
     };
@@ -227,7 +236,7 @@ async fn drive(
                 )
                 .await;
             }
-            tokio::join!(order.clear(builder), ready.fit.session.close());
+            tokio::join!(order.clear(bench), ready.fit.session.close());
             return match compared {
                 Ok(Compared::Same(outcome)) => Ok(outcome),
                 Err(failure) => Err(failure),
@@ -236,7 +245,7 @@ async fn drive(
         }
     };
     let files = resolve::files_of(repo, &commit.id, &settings.checks)?;
-    let place = order.keeper(&builder);
+    let place = order.keeper(&bench);
     let delivery = Delivery {
         kind: Kind::Release,
         settings,
@@ -264,7 +273,7 @@ async fn drive(
     };
     let outcome = deliver(run, ready.fit, &delivery).await;
     drop(delivery);
-    order.clear(builder).await;
+    order.clear(bench).await;
     outcome
 }
 

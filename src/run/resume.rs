@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
-
 use super::deliver::Outcome;
 use super::finish::finish;
 use super::journal::{self, State, Step, Verb};
-use super::product::Order;
+use super::product::{Bench, Order};
 use super::{Run, World, publish, reach, resolve};
 use crate::config::Settings;
 use crate::event::{Event, Gate};
@@ -128,15 +126,15 @@ async fn drive(run: &mut Run<'_>, settings: &Settings, commit: &Commit) -> Resul
         target: &target,
         dir: &dir,
     };
-    let builder = OnceCell::new();
+    let bench = Bench::default();
     let ready = on_host(run, settings, commit, &endpoint, &mut session).await;
     let is_ready = ready.is_ok();
     if is_ready {
-        reached(run, &order, &builder, ", and the closure gets no root there").await;
+        reached(run, &order, &bench, ", and the closure gets no root there").await;
     }
     let result = match ready {
         Ok(held) => {
-            let keeper = order.keeper(&builder);
+            let keeper = order.keeper(&bench);
             let outcome = finish(run, settings, commit, &mut session, keeper).await;
             if let Some(held) = held {
                 let _ = held.end(&mut session).await;
@@ -147,12 +145,12 @@ async fn drive(run: &mut Run<'_>, settings: &Settings, commit: &Commit) -> Resul
     };
     if is_over(run, &result) {
         if !is_ready {
-            reached(run, &order, &builder, "").await;
+            reached(run, &order, &bench, "").await;
         }
         if run.state.verb == Verb::Release && order.on_target() {
             build::tidy(Place::Host(&session), target.as_str(), &id, &order.link()).await;
         }
-        order.clear(builder).await;
+        order.clear(bench).await;
     }
     session.close().await;
     result
@@ -167,9 +165,9 @@ fn built_with(run: &Run<'_>, now: &Settings, commit: &Commit) -> Settings {
 
 /// Connects to the builder of a release. One that is out of reach costs a root there and a few leftovers, not the
 /// proof: a warning, said once a run.
-async fn reached(run: &mut Run<'_>, order: &Order<'_>, builder: &OnceCell<Session>, also: &str) {
+async fn reached(run: &mut Run<'_>, order: &Order<'_>, bench: &Bench, also: &str) {
     if run.state.verb == Verb::Release
-        && let Err(failure) = order.connect(builder).await
+        && let Err(failure) = order.connect(bench).await
     {
         run.log.warn(format!("{AWAY}{also}: {}", failure.what));
     }
