@@ -1,10 +1,14 @@
 //! Every screen that a user sees, held in `/snapshots`. A snapshot is reviewed like prose: would it help at 2 a.m.?
 
+#[path = "../support/said.rs"]
+mod said;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod host;
+mod nix;
 mod program;
+mod publish;
 mod records;
 mod run;
 
@@ -29,6 +33,22 @@ fn screens<'a>(name: &str, all: impl IntoIterator<Item = (&'a str, String)>) {
         .map(|(situation, text)| format!("## {situation}\n{text}\n"))
         .collect();
     screen(name, &text);
+}
+
+/// Failures, each under its situation: plain with the exit code in one file, as on a terminal in another.
+#[track_caller]
+fn failures(name: &str, all: &[(&str, Failure)]) {
+    screens(
+        name,
+        all.iter()
+            .map(|(situation, failure)| (*situation, failed(failure))),
+    );
+    let on_terminal = |failure| screen::failure(failure, Style::Terminal);
+    screens(
+        &format!("{name}-terminal"),
+        all.iter()
+            .map(|(situation, failure)| (*situation, on_terminal(failure))),
+    );
 }
 
 /// A failure as it is printed, with the exit code that goes with it.
