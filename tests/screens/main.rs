@@ -35,27 +35,32 @@ fn screens<'a>(name: &str, all: impl IntoIterator<Item = (&'a str, String)>) {
     screen(name, &text);
 }
 
-/// Failures, each under its situation: plain with the exit code in one file, as on a terminal in another.
+/// Failures, each under its situation: plain in one file, as on a terminal in another.
 #[track_caller]
 fn failures(name: &str, all: &[(&str, Failure)]) {
-    screens(
-        name,
-        all.iter()
-            .map(|(situation, failure)| (*situation, failed(failure))),
-    );
-    let on_terminal = |failure| screen::failure(failure, Style::Terminal);
-    screens(
-        &format!("{name}-terminal"),
-        all.iter()
-            .map(|(situation, failure)| (*situation, on_terminal(failure))),
-    );
+    for (file, style) in [
+        (name.to_owned(), Style::Plain),
+        (format!("{name}-terminal"), Style::Terminal),
+    ] {
+        let drawn = all
+            .iter()
+            .map(|(situation, failure)| (*situation, failed_in(failure, style)));
+        screens(&file, drawn);
+    }
+}
+
+/// Screens in one file as they are elsewhere, in another as a terminal shows them.
+#[track_caller]
+fn in_both<'a, const N: usize>(name: &str, all: impl Fn(Style) -> [(&'a str, String); N]) {
+    screens(name, all(Style::Plain));
+    screens(&format!("{name}-terminal"), all(Style::Terminal));
 }
 
 /// A failure as it is printed, with the exit code that goes with it.
-fn failed(failure: &Failure) -> String {
+fn failed_in(failure: &Failure, style: Style) -> String {
     format!(
         "{}(exit {})\n",
-        screen::failure(failure, Style::Plain),
+        screen::failure(failure, style),
         failure.exit.code()
     )
 }
