@@ -7,7 +7,7 @@ use super::Place;
 use crate::config::{Evaluate, Settings};
 use crate::failure::{Failure, Reason};
 use crate::git::{Commit, Repo};
-use crate::host::{Address, Session};
+use crate::host::Address;
 use crate::nix::{self, BuildKind, BuildRequest, FlakeSource, Flakeref, NixVersion, RemoteBuild, Systems};
 
 /// What a run builds from.
@@ -37,13 +37,10 @@ pub struct Desk {
     system: String,
 }
 
-/// One command that prepares a builder: its state directory, a bare repository to receive the commit, and what its
-/// Nix is. What runs left whose operator died goes after a day: by then none is at work any more.
+/// One command that prepares a builder: its state directory, and what its Nix is. What runs left whose operator died
+/// goes after a day: by then none is at work any more.
 const PREPARE: &str = r#"dir=${XDG_STATE_HOME:-$HOME/.local/state}/nixgate
 mkdir -p "$dir/roots/$1" || exit 1
-if [ -n "$2" ] && [ ! -e "$dir/src.git/HEAD" ]; then
-	git init -q --bare "$dir/src.git" || exit 1
-fi
 find "$dir/roots/$1" "/nix/var/nix/gcroots/nixgate/$1" -maxdepth 1 -name 'run-*' -mtime +0 2>/dev/null |
 	while IFS= read -r link; do
 		rm -f "$link"
@@ -53,6 +50,10 @@ printf 'dir=%s\n' "$dir"
 printf 'machine=%s\n' "$(uname -m)"
 printf 'nix=%s\n' "$(nix --version)"
 "#;
+
+/// What takes the commit on a builder: a bare repository in its state directory, made when there is none. Any login shell
+/// reads this one word, and git adds a path to it, which nobody needs.
+const RECEIVE: &str = r#"sh -c 'dir=$HOME/.local/state/nixgate; [ -e "$dir/src.git/HEAD" ] || { mkdir -p "$dir" && git init -q --bare "$dir/src.git"; } >&2 || exit 1; exec git receive-pack "$dir/src.git"' nixgate"#;
 
 /// The attribute of a host's system in a flake.
 pub fn attribute(attr: &str) -> String {
@@ -72,19 +73,6 @@ pub fn local_flake(repo: &Repo, commit: &Commit, settings: &Settings) -> Result<
         &settings.flake,
         submodules,
     ))
-}
-
-/// The commit as a flake of where it is evaluated: sent there, if that is a builder of its own.
-///
-/// # Errors
-/// Exit 1: it cannot be sent; exit 3: Nix does not take this repository.
-pub async fn flake(source: &Source<'_>, place: Place<'_>, desk: &Desk) -> Result<Flakeref, Failure> {
-    match place {
-        Place::Host(session) if source.settings.builder.evaluate == Evaluate::Builder => {
-            send(source, session, desk).await
-        }
-        _ => local_flake(source.repo, source.commit, source.settings),
-    }
 }
 
 /// What is asked of Nix, and where.
@@ -119,20 +107,14 @@ fn request<'a>(
     }
 }
 
-/// Builds `flake`; `place` is the builder, with its session where it is another host.
+/// Builds the commit, which [`send`] has sent; `place` is the builder, with its session where it is another host.
 ///
 /// # Errors
 /// Exit 1, with Nix's own last lines: evaluation, build, a missing attribute, a builder that cannot be used.
-pub async fn build(
-    source: &Source<'_>,
-    place: Place<'_>,
-    desk: &Desk,
-    flake: &Flakeref,
-    link: &str,
-) -> Result<Built, Failure> {
+pub async fn build(source: &Source<'_>, place: Place<'_>, desk: &Desk, link: &str) -> Result<Built, Failure> {
     let settings = source.settings;
     let out_link = desk.dir.join("roots").join(source.target).join(link);
-    let (at, request) = request(source, place, flake, Some(out_link));
+    let (at, request) = request(source, place, &flake(source, place, desk)?, Some(out_link));
     let built = match place {
         Place::Here => nix::build(&at, &request).await?,
         Place::Host(_) if request.remote.is_some() => {
@@ -175,7 +157,7 @@ pub async fn suited(
     place: Place<'_>,
     desk: &Desk,
     machine: &str,
-    flake: impl AsyncFnOnce() -> Result<Flakeref, Failure>,
+    sent: impl AsyncFnOnce() -> Result<(), Failure>,
 ) -> Result<Option<Failure>, Failure> {
     let wanted = format!("{machine}-linux");
     if machine.is_empty() || desk.system == wanted {
@@ -186,7 +168,8 @@ pub async fn suited(
         return Ok(None);
     }
     // A closure may be compiled here for there: then its derivations are for this system.
-    let (at, request) = request(source, place, &flake().await?, None);
+    sent().await?;
+    let (at, request) = request(source, place, &flake(source, place, desk)?, None);
     let evaluated = nix::evaluate(&at, &request).await?;
     let drvs = nix::derivations(&at, &[evaluated.drv], request.deadline).await?;
     let foreign = drvs.first().filter(|drv| !systems.builds(&drv.system));
@@ -218,15 +201,9 @@ pub const ROOT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// Exit 1: Nix or git does not run there.
-pub async fn prepare(place: Place<'_>, target: &str, settings: &Settings) -> Result<Desk, Failure> {
+pub async fn prepare(place: Place<'_>, target: &str) -> Result<Desk, Failure> {
     use crate::nix::Exec as _;
-    let remote = matches!(place, Place::Host(_));
-    let receives = if remote && settings.builder.evaluate == Evaluate::Builder {
-        "1"
-    } else {
-        ""
-    };
-    let argv = ["sh", "-c", PREPARE, "nixgate", target, receives].map(str::to_owned);
+    let argv = ["sh", "-c", PREPARE, "nixgate", target].map(str::to_owned);
     let output = place.exec(&argv, &[], None, Duration::from_secs(30)).await?;
     let text = output.out();
     let one = |key: &str| {
@@ -247,11 +224,20 @@ pub async fn prepare(place: Place<'_>, target: &str, settings: &Settings) -> Res
     })
 }
 
-/// Sends the commit to the builder by git over the run's own ssh.
-async fn send(source: &Source<'_>, session: &Session, desk: &Desk) -> Result<Flakeref, Failure> {
-    let Address::Ssh(host) = &session.endpoint().host else {
-        return local_flake(source.repo, source.commit, source.settings);
+/// Sends the commit to a builder of its own that evaluates, by git over the run's own ssh.
+///
+/// # Errors
+/// Exit 1: it cannot be sent; exit 3: Nix does not take this repository.
+pub async fn send(source: &Source<'_>, place: Place<'_>) -> Result<(), Failure> {
+    let Place::Host(session) = place else {
+        return Ok(());
     };
+    let Address::Ssh(host) = &session.endpoint().host else {
+        return Ok(());
+    };
+    if source.settings.builder.evaluate == Evaluate::Operator {
+        return Ok(());
+    }
     if source.repo.object_format() == crate::git::ObjectFormat::Sha256 {
         return Err(Failure::refused(
             "this repository has SHA-256 object ids, which Nix does not take as a flake",
@@ -259,26 +245,36 @@ async fn send(source: &Source<'_>, session: &Session, desk: &Desk) -> Result<Fla
         .why("records and hooks work here; a release does not")
         .next("keep the flake in a SHA-1 repository"));
     }
-    let repository = desk.dir.join("src.git");
     let host = if host.contains(':') {
         format!("[{host}]")
     } else {
         host.clone()
     };
-    let url = format!("{host}:{}", repository.display());
+    let url = format!("{host}:nixgate");
     let spec = format!("{}:{}", source.commit.id, source_ref(source.run));
     let limit = source.settings.timeouts.copy;
     source
         .repo
-        .send_commit(&url, &session.ssh_command(), &spec, limit)
-        .await?;
+        .send_commit(&url, &session.ssh_command(), RECEIVE, &spec, limit)
+        .await
+}
+
+/// The commit as a flake of where it is evaluated.
+fn flake(source: &Source<'_>, place: Place<'_>, desk: &Desk) -> Result<Flakeref, Failure> {
+    let sent = match place {
+        Place::Host(session) => !session.is_local() && source.settings.builder.evaluate == Evaluate::Builder,
+        Place::Here => false,
+    };
+    if !sent {
+        return local_flake(source.repo, source.commit, source.settings);
+    }
     let submodules = source
         .repo
         .read_file(&source.commit.id, Path::new(".gitmodules"))?
         .is_some();
     Ok(nix::flake_url(
         FlakeSource::Bare {
-            repository: &repository,
+            repository: &desk.dir.join("src.git"),
             run: source.run,
         },
         &source.commit.id.to_string(),

@@ -9,7 +9,7 @@ use crate::gate::Place;
 use crate::gate::build::{self, Desk, Source};
 use crate::git::{Commit, Repo};
 use crate::host::{ConnectError, RunDir, Session};
-use crate::nix::{self, Closure, Flakeref, StorePath};
+use crate::nix::{self, Closure, StorePath};
 use crate::record::Target;
 
 /// What is to be built, for whom.
@@ -28,7 +28,7 @@ pub(super) struct Order<'a> {
 pub(super) struct Bench {
     session: OnceCell<Session>,
     desk: OnceCell<Desk>,
-    flake: OnceCell<Flakeref>,
+    sent: OnceCell<()>,
 }
 
 impl Bench {
@@ -93,9 +93,11 @@ impl Order<'_> {
 
     /// Builds in `place`.
     pub async fn build(&self, place: Place<'_>, bench: &Bench) -> Result<Product, Failure> {
-        let desk = self.desk(place, bench).await?;
-        let flake = self.flake(place, desk, bench).await?;
-        let built = build::build(&self.source(), place, desk, flake, &self.link()).await?;
+        let (desk, sent) = tokio::join!(self.desk(place, bench), self.sent(place, bench));
+        // A builder that cannot build says more than a push that found no git there.
+        let desk = desk?;
+        sent?;
+        let built = build::build(&self.source(), place, desk, &self.link()).await?;
         let limit = self.settings.timeouts.build;
         let (closure, system) = tokio::join!(
             nix::closure(&place, &built.toplevel, limit),
@@ -124,29 +126,25 @@ impl Order<'_> {
         let Ok(desk) = self.desk(place, bench).await else {
             return Ok(());
         };
-        let flake = async || self.flake(place, desk, bench).await.cloned();
-        match build::suited(&self.source(), place, desk, machine, flake).await {
+        let sent = async || self.sent(place, bench).await;
+        match build::suited(&self.source(), place, desk, machine, sent).await {
             Ok(Some(failure)) => Err(failure),
             _ => Ok(()),
         }
     }
 
     async fn desk<'b>(&self, place: Place<'_>, bench: &'b Bench) -> Result<&'b Desk, Failure> {
-        let prepare = || build::prepare(place, self.target.as_str(), self.settings);
+        let prepare = || build::prepare(place, self.target.as_str());
         bench.desk.get_or_try_init(prepare).await
     }
 
-    async fn flake<'b>(
-        &self,
-        place: Place<'_>,
-        desk: &Desk,
-        bench: &'b Bench,
-    ) -> Result<&'b Flakeref, Failure> {
+    async fn sent(&self, place: Place<'_>, bench: &Bench) -> Result<(), Failure> {
         let source = self.source();
         bench
-            .flake
-            .get_or_try_init(|| build::flake(&source, place, desk))
+            .sent
+            .get_or_try_init(|| build::send(&source, place))
             .await
+            .copied()
     }
 
     fn source(&self) -> Source<'_> {
