@@ -119,6 +119,8 @@ mod tests {
             "iwd-monitor.service",
             "dbus-update.service",
             "firewalld.service",
+            // Only the last full stop ends the name.
+            "ssh.keys-of-app.service",
         ] {
             assert_eq!(risky(unit), None, "{unit}");
         }
