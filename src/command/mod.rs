@@ -8,6 +8,7 @@ mod runs;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::cli::{self, Command};
 use crate::failure::{Exit, Failure, Reason};
@@ -93,6 +94,9 @@ fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure>
         .block_on(work)
 }
 
+/// Signals closer together than this are one wish.
+const SAME: Duration = Duration::from_millis(700);
+
 /// The same for a run: the first SIGINT or SIGTERM asks it to end at its next safe boundary, the second leaves
 /// at once. What becomes of the host then is said.
 fn wait_for<T>(ui: &Ui, stop: &Stop, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -108,7 +112,11 @@ fn wait_for<T>(ui: &Ui, stop: &Stop, work: impl Future<Output = Result<T, Failur
                 "stopping at the next safe boundary{after}. Once more leaves at once"
             ));
             stop.ask();
-            signals.recv().await;
+            // One keypress may come twice: from the terminal, and from `git`, which hands it on.
+            let heard = Instant::now();
+            while heard.elapsed() < SAME {
+                signals.recv().await;
+            }
         };
         tokio::select! {
             done = work => done,

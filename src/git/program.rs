@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
@@ -191,6 +192,8 @@ impl Program {
         let mut command = Command::new("git");
         command
             .current_dir(&self.cwd)
+            // A key pressed at the terminal is for the run to judge: half a transaction helps nobody.
+            .process_group(0)
             .env_remove("GIT_INDEX_FILE")
             .env_remove("GIT_TRACE")
             .envs(self.environment());

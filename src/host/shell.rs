@@ -38,6 +38,8 @@ pub async fn fresh(endpoint: &Endpoint) -> Result<Shell, ConnectError> {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // A key pressed at the terminal is for the run to judge, not for its connections.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| other(format!("cannot run ssh: {error}")))?

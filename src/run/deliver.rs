@@ -269,7 +269,7 @@ async fn drive(
 }
 
 /// Somebody wanted the run to end, and the switch had begun by then.
-fn unwanted(target: &str) -> Failure {
+pub(super) fn unwanted(target: &str) -> Failure {
     Failure::failed(
         Reason::Cancelled,
         format!("stopped: {target} does not stay on the candidate"),

@@ -3,6 +3,7 @@
 mod cancel;
 mod deliver;
 mod early;
+mod finish;
 mod hooks;
 pub mod journal;
 mod mark;
