@@ -4,6 +4,7 @@
 //! Each outside world sits behind one module that alone spawns its program. What decides ([`record`], [`config`],
 //! [`diff`]) is pure: no files, no processes, no clock.
 
+pub mod boundary;
 pub mod check;
 pub mod cli;
 pub mod command;

@@ -104,9 +104,11 @@ impl Repo {
             .try_into()
             .map_err(|e: gix::refs::name::Error| broken(&what(), e))?;
         let mut buffer = gix::date::parse::TimeBuf::default();
+        crate::boundary::cross("before", || format!("journal {run}"));
         repo.edit_references_as([RefEdit::new(full, change)], Some(who.to_ref(&mut buffer)))
             .map_err(|e| broken(&what(), e))?;
         sync(&self.common_dir().join(&name));
+        crate::boundary::cross("after", || format!("journal {run}"));
         Ok(commit)
     }
 

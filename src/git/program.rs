@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::boundary;
 use crate::failure::{Failure, Reason, last_lines};
 
 /// How long a call that stays on this machine may take.
@@ -210,7 +211,13 @@ impl Program {
     /// Runs git to its end.
     pub fn run<S: AsRef<OsStr>>(&self, args: &[S], stdin: &[u8]) -> Result<Output, Broken> {
         let args: Vec<OsString> = args.iter().map(|a| a.as_ref().to_owned()).collect();
-        run(self.command(&args), stdin, LOCAL)
+        if !writes(&args) {
+            return run(self.command(&args), stdin, LOCAL);
+        }
+        boundary::cross("before", || named(&args));
+        let output = run(self.command(&args), stdin, LOCAL);
+        boundary::cross("after", || named(&args));
+        output
     }
 
     /// Runs git and takes anything but success as a failure, named by `what`.
@@ -238,8 +245,41 @@ impl Program {
         } else if let Some(ssh) = self.own_ssh()? {
             command.env("GIT_SSH_COMMAND", ssh);
         }
-        talk(command, limit).await
+        boundary::cross("before", || named(&args));
+        let output = talk(command, limit).await;
+        boundary::cross("after", || named(&args));
+        output
     }
+}
+
+/// Whether a call may change something in the repository; one that is not known to read does.
+fn writes(args: &[OsString]) -> bool {
+    const READ: [&str; 12] = [
+        "--version",
+        "cat-file",
+        "check-ref-format",
+        "config",
+        "diff",
+        "for-each-ref",
+        "log",
+        "merge-base",
+        "rev-list",
+        "rev-parse",
+        "status",
+        "var",
+    ];
+    let word = |at: usize| args.get(at).and_then(|word| word.to_str()).unwrap_or_default();
+    let adds = args.iter().any(|arg| arg == "--add");
+    let lists = matches!((word(0), word(1)), ("remote", "get-url") | ("worktree", "list"));
+    adds || !(lists || READ.contains(&word(0)))
+}
+
+fn named(args: &[OsString]) -> String {
+    let words = args
+        .iter()
+        .filter_map(|arg| arg.to_str())
+        .filter(|arg| !arg.starts_with('-'));
+    format!("git {}", words.take(2).collect::<Vec<_>>().join(" "))
 }
 
 /// The failure of a program that ended with an error.

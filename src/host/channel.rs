@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::boundary;
+
 use super::wire::{Wire, converse, root_wire, wire};
 use super::{Endpoint, HostError, Output, Privilege, Script, Sudo};
 
@@ -108,7 +110,9 @@ impl Channel {
         // Until it is known how this ends, and also when the caller drops this future, the frame is out of step.
         self.broken = true;
         let ends = (&mut self.stdin, &mut self.stdout, &mut self.stderr);
+        boundary::cross("before", || wire.label.clone());
         let result = converse(wire, self.hello, self.authenticated, ends).await;
+        boundary::cross("after", || wire.label.clone());
         self.broken = match &result {
             Ok(_) | Err(HostError::Sudo(_)) => false,
             Err(HostError::Timeout { killed, .. }) => !killed,

@@ -428,6 +428,7 @@ async fn start_master(
         .stderr(log)
         .kill_on_drop(true);
     count_connection();
+    crate::boundary::cross("before", || format!("{}: ssh master", endpoint.name));
     let started = Instant::now();
     let mut child = master
         .spawn()
@@ -449,6 +450,7 @@ async fn start_master(
         Ok(Ok(status)) if !status.success() => return Err(ConnectError::from_stderr(&stderr)),
         Ok(Ok(_)) => {}
     }
+    crate::boundary::cross("after", || format!("{}: ssh master", endpoint.name));
     let held = UnixStream::connect(&control)
         .await
         .map_err(|error| other(format!("{}: {error}", control.display())))?;

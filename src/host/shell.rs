@@ -31,6 +31,7 @@ pub async fn fresh(endpoint: &Endpoint) -> Result<Shell, ConnectError> {
         local_shell().map_err(|error| other(format!("sh: {error}")))?
     } else {
         count_connection();
+        crate::boundary::cross("before", || format!("{}: fresh connection", endpoint.name));
         Command::new("ssh")
             .args(["-o", "ControlMaster=no"])
             .args(ssh_arguments(endpoint, "none"))

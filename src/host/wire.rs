@@ -43,6 +43,8 @@ pub(super) fn nonce() -> String {
 
 /// A script ready to be sent.
 pub(super) struct Wire {
+    /// For whoever has to tell scripts apart: where it goes, how it begins, and its short arguments.
+    pub label: String,
     pub nonce: String,
     pub text: String,
     pub deadline: Duration,
@@ -104,7 +106,20 @@ pub(super) fn wire(
         "{{\nng_body() {{\ncat <<'{nonce}-body'\n{inner}{nonce}-body\n}}\n{password}\
          set -- {nonce} {want} {sudo} {seconds}\n{PRELUDE}\nunset ng_pw\n}}\n"
     );
+    let title = script
+        .text
+        .lines()
+        .find(|line| line.len() > 2)
+        .unwrap_or_default();
+    let words = script.args.iter().filter(|arg| arg.len() < 24 && !arg.is_empty());
+    let label = format!(
+        "{}: {} [{}]",
+        endpoint.name,
+        title.chars().take(60).collect::<String>(),
+        words.map(String::as_str).take(9).collect::<Vec<_>>().join(" ")
+    );
     Ok(Wire {
+        label,
         nonce,
         text,
         deadline,
@@ -121,6 +136,7 @@ pub(super) fn root_wire(endpoint: &Endpoint, deadline: Duration) -> Result<Wire,
     let mut wire = wire(endpoint, &Script::new(":"), Privilege::Root, deadline)?;
     wire.text = format!("{{\nset -- {} keep auto 1\n{PRELUDE}\n}}\n", wire.nonce);
     wire.privilege = Privilege::RootIfPossible;
+    wire.label = format!("{}: a shell of root's", endpoint.name);
     Ok(wire)
 }
 

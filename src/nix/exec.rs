@@ -101,6 +101,9 @@ impl Exec for LocalExec {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
+        crate::boundary::cross("before", || {
+            argv.iter().take(3).cloned().collect::<Vec<_>>().join(" ")
+        });
         let child = match command.spawn() {
             Ok(child) => child,
             // As a shell on another host would say it.
@@ -124,7 +127,11 @@ impl Exec for LocalExec {
                 let _ = pipe.write_all(&bytes).await;
             }
         };
-        match tokio::time::timeout(deadline, async { tokio::join!(feed, group.wait()).1 }).await {
+        let ended = tokio::time::timeout(deadline, async { tokio::join!(feed, group.wait()).1 }).await;
+        crate::boundary::cross("after", || {
+            argv.iter().take(3).cloned().collect::<Vec<_>>().join(" ")
+        });
+        match ended {
             Ok(Ok(status)) => Ok(ExecOutput {
                 status: code(status),
                 stdout: stdout.rest().await,

@@ -18,3 +18,4 @@ mod s0;
 mod s1;
 mod s2_s3_s4;
 mod stop;
+mod sweep;
