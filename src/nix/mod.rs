@@ -30,6 +30,7 @@ pub use orphans::end_orphaned_copies;
 pub use path::{BadStorePath, StorePath, sha256_hex};
 pub use presence::{Presence, presence};
 pub use roots::{Root, add_root, list_roots, remove_root};
+pub use said::{Complaint, complaints};
 pub use system::{Implementation, NixVersion, Systems, nix_version, store_info, systems};
 
 use crate::failure::Failure;
