@@ -67,6 +67,9 @@ pub enum Command {
     Publish(Publish),
     /// Finish, or clear up after, a run that was interrupted
     Resume(Resume),
+    /// Compare a host's store with its database, and repair it
+    #[command(subcommand)]
+    Store(Store),
     /// Install or run the hooks that refuse to rewrite records
     #[command(subcommand)]
     Hook(Hook),
@@ -247,6 +250,36 @@ pub struct Resume {
     pub target: String,
     #[command(flatten)]
     pub reach: Reach,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    /// Name every path that the database calls valid and the disk lacks, and the closures that need it
+    Check {
+        /// The target
+        target: String,
+        /// Read every file: also find paths whose contents are not those registered
+        #[arg(long)]
+        contents: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Put back what is broken: from the host's caches, the builder, this machine
+    Repair {
+        /// The target
+        target: String,
+        /// Read every file: also find paths whose contents are not those registered
+        #[arg(long)]
+        contents: bool,
+        /// Replace broken paths without asking
+        #[arg(long)]
+        yes: bool,
+        /// As the last resort change the host's Nix database without asking; it is backed up first
+        #[arg(long)]
+        surgery: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
 }
 
 #[derive(Debug, Subcommand)]

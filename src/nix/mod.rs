@@ -8,9 +8,11 @@
 mod build;
 mod closure;
 mod copy;
+mod examine;
 mod exec;
 mod flake;
 mod json;
+mod mend;
 mod orphans;
 mod path;
 mod presence;
@@ -21,11 +23,13 @@ mod system;
 pub use build::{BuildError, BuildKind, BuildRequest, Built, Evaluated, RemoteBuild, build, evaluate};
 pub use closure::{Closure, PathInfo, closure, closure_of, parse_dump_db};
 pub use copy::{CopyError, CopyKind, CopyRequest, Missing, archive_inputs, copy, missing};
+pub use examine::{Broken, Database, Examined, Fault, Keeper, StoreHealth, examine, parse as parse_examined};
 pub use exec::{Exec, ExecOutput, LocalExec};
 pub use flake::{FlakeSource, Flakeref, configuration_systems, flake_url, nixos_configurations};
 pub use json::{
     Derivation, StoreInfo, derivations, parse_build, parse_derivations, parse_path_info, parse_store_info,
 };
+pub use mend::{drop_seed, forget_sql, have, rejoin_sql, repair_paths, seed, seedable, surgery};
 pub use orphans::end_orphaned_copies;
 pub use path::{BadStorePath, StorePath, sha256_hex};
 pub use presence::{Presence, presence};

@@ -11,6 +11,7 @@ mod release;
 mod resolve;
 mod restore;
 mod resume;
+pub mod store;
 
 use std::io::Read;
 use std::sync::Arc;

@@ -55,7 +55,7 @@ fn configured(lab: &Lab, name: &str) -> Work {
 fn help_of_every_command() {
     let lab = Lab::new();
     let work = lab.repo("infra");
-    let commands: [&[&str]; 18] = [
+    let commands: [&[&str]; 21] = [
         &[],
         &["init"],
         &["check"],
@@ -69,6 +69,9 @@ fn help_of_every_command() {
         &["verify"],
         &["publish"],
         &["resume"],
+        &["store"],
+        &["store", "check"],
+        &["store", "repair"],
         &["hook"],
         &["hook", "install"],
         &["config"],

@@ -16,3 +16,4 @@ mod rollback;
 mod s0;
 mod s1;
 mod s2_s3_s4;
+mod store;
