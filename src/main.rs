@@ -32,15 +32,16 @@ fn main() -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-/// What this run cost, for benchmarks and trials: connections, scripts run on hosts, peak memory of this process.
+/// What this run cost, for benchmarks and trials: connections, remote commands, scripts run in them, peak memory of this process.
 fn counts() {
     let counts = Session::counts();
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     eprintln!(
-        "counts: connections {} commands {} peak {}",
+        "counts: connections {} commands {} scripts {} peak {}",
         counts.connections,
         counts.commands,
+        counts.scripts,
         peak.unwrap_or("unknown").trim()
     );
 }

@@ -37,13 +37,10 @@ pub struct Desk {
     system: String,
 }
 
-/// One command that prepares a builder: its state directory, a bare repository to receive the commit, and what its
-/// Nix is. What runs left whose operator died goes after a day: by then none is at work any more.
+/// One command that prepares a builder: its state directory, and what its Nix is. What runs left whose operator died
+/// goes after a day: by then none is at work any more.
 const PREPARE: &str = r#"dir=${XDG_STATE_HOME:-$HOME/.local/state}/nixgate
 mkdir -p "$dir/roots/$1" || exit 1
-if [ -n "$2" ] && [ ! -e "$dir/src.git/HEAD" ]; then
-	git init -q --bare "$dir/src.git" || exit 1
-fi
 find "$dir/roots/$1" "/nix/var/nix/gcroots/nixgate/$1" -maxdepth 1 -name 'run-*' -mtime +0 2>/dev/null |
 	while IFS= read -r link; do
 		rm -f "$link"
@@ -53,6 +50,10 @@ printf 'dir=%s\n' "$dir"
 printf 'machine=%s\n' "$(uname -m)"
 printf 'nix=%s\n' "$(nix --version)"
 "#;
+
+/// What takes the commit on a builder: a bare repository in its state directory, made when there is none. Any login shell
+/// reads this one word, and git adds a path to it, which nobody needs.
+const RECEIVE: &str = r#"sh -c 'dir=$HOME/.local/state/nixgate; [ -e "$dir/src.git/HEAD" ] || { mkdir -p "$dir" && git init -q --bare "$dir/src.git"; } >&2 || exit 1; exec git receive-pack "$dir/src.git"' nixgate"#;
 
 /// The attribute of a host's system in a flake.
 pub fn attribute(attr: &str) -> String {
@@ -78,10 +79,20 @@ pub fn local_flake(repo: &Repo, commit: &Commit, settings: &Settings) -> Result<
 ///
 /// # Errors
 /// Exit 1, with Nix's own last lines: evaluation, build, a missing attribute, a builder that cannot be used.
-pub async fn build(source: &Source<'_>, place: Place<'_>, desk: Desk, link: &str) -> Result<Built, Failure> {
+pub async fn build(source: &Source<'_>, place: Place<'_>, link: &str) -> Result<Built, Failure> {
     let settings = source.settings;
     let remote = matches!(place, Place::Host(_));
     let on_operator = settings.builder.evaluate == Evaluate::Operator && remote;
+    let sending = async {
+        match place {
+            Place::Host(session) if !on_operator => send(source, session).await,
+            _ => Ok(()),
+        }
+    };
+    let (desk, sent) = tokio::join!(prepare(place, source.target), sending);
+    // A builder that cannot build says more than a push that found no git there.
+    let desk = desk?;
+    sent?;
     let local = local_flake(source.repo, source.commit, settings)?;
     let out_link = (!on_operator).then(|| desk.dir.join("roots").join(source.target).join(link));
     let mut request = BuildRequest {
@@ -106,7 +117,7 @@ pub async fn build(source: &Source<'_>, place: Place<'_>, desk: Desk, link: &str
             built
         }
         Place::Host(session) => {
-            request.flake = send(source, session, &desk).await?;
+            request.flake = sent_flake(source, session, &desk)?;
             match nix::build(&place, &request).await {
                 Err(error) if error.kind == BuildKind::Fetch => {
                     // The builder cannot fetch an input: it gets them from here, and the derivation stays the same.
@@ -135,15 +146,9 @@ pub const ROOT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// Exit 1: Nix or git does not run there.
-pub async fn prepare(place: Place<'_>, target: &str, settings: &Settings) -> Result<Desk, Failure> {
+async fn prepare(place: Place<'_>, target: &str) -> Result<Desk, Failure> {
     use crate::nix::Exec as _;
-    let remote = matches!(place, Place::Host(_));
-    let receives = if remote && settings.builder.evaluate == Evaluate::Builder {
-        "1"
-    } else {
-        ""
-    };
-    let argv = ["sh", "-c", PREPARE, "nixgate", target, receives].map(str::to_owned);
+    let argv = ["sh", "-c", PREPARE, "nixgate", target].map(str::to_owned);
     let output = place.exec(&argv, &[], None, Duration::from_secs(30)).await?;
     let text = output.out();
     let one = |key: &str| {
@@ -165,9 +170,9 @@ pub async fn prepare(place: Place<'_>, target: &str, settings: &Settings) -> Res
 }
 
 /// Sends the commit to the builder by git over the run's own ssh.
-async fn send(source: &Source<'_>, session: &Session, desk: &Desk) -> Result<Flakeref, Failure> {
+async fn send(source: &Source<'_>, session: &Session) -> Result<(), Failure> {
     let Address::Ssh(host) = &session.endpoint().host else {
-        return local_flake(source.repo, source.commit, source.settings);
+        return Ok(());
     };
     if source.repo.object_format() == crate::git::ObjectFormat::Sha256 {
         return Err(Failure::refused(
@@ -176,26 +181,32 @@ async fn send(source: &Source<'_>, session: &Session, desk: &Desk) -> Result<Fla
         .why("records and hooks work here; a release does not")
         .next("keep the flake in a SHA-1 repository"));
     }
-    let repository = desk.dir.join("src.git");
     let host = if host.contains(':') {
         format!("[{host}]")
     } else {
         host.clone()
     };
-    let url = format!("{host}:{}", repository.display());
+    let url = format!("{host}:nixgate");
     let spec = format!("{}:{}", source.commit.id, source_ref(source.run));
     let limit = source.settings.timeouts.copy;
     source
         .repo
-        .send_commit(&url, &session.ssh_command(), &spec, limit)
-        .await?;
+        .send_commit(&url, &session.ssh_command(), RECEIVE, &spec, limit)
+        .await
+}
+
+/// The commit as the builder has it.
+fn sent_flake(source: &Source<'_>, session: &Session, desk: &Desk) -> Result<Flakeref, Failure> {
+    if session.is_local() {
+        return local_flake(source.repo, source.commit, source.settings);
+    }
     let submodules = source
         .repo
         .read_file(&source.commit.id, Path::new(".gitmodules"))?
         .is_some();
     Ok(nix::flake_url(
         FlakeSource::Bare {
-            repository: &repository,
+            repository: &desk.dir.join("src.git"),
             run: source.run,
         },
         &source.commit.id.to_string(),

@@ -22,20 +22,31 @@ pub struct Rehearsed {
 /// Verifies every path and rehearses the switch; unit states stay as they are.
 ///
 /// # Errors
-/// Exit 1, or 6 when another switch holds the lock. Nothing was changed.
+/// What the connection says.
 pub async fn rehearse(
-    log: &mut GateLog<'_>,
     session: &Session,
     target: &str,
     toplevel: &str,
     closure: &[String],
     deadline: Duration,
-) -> Result<Rehearsed, Failure> {
-    let seen = supervisor::dry_activate(&mut &*session, toplevel, closure, deadline)
+) -> Result<Rehearsal, Failure> {
+    supervisor::dry_activate(&mut &*session, toplevel, closure, deadline)
         .await
-        .map_err(|error| error.failure(target))?;
+        .map_err(|error| error.failure(target))
+}
+
+/// Judges and shows what a rehearsal found.
+///
+/// # Errors
+/// Exit 1, or 6 when another switch holds the lock. Nothing was changed.
+pub fn judged(
+    log: &mut GateLog<'_>,
+    target: &str,
+    toplevel: &str,
+    seen: Rehearsal,
+) -> Result<Rehearsed, Failure> {
     whole(target, toplevel, &seen)?;
-    let reboot = judge(target, &seen)?;
+    let reboot = verdict(target, &seen)?;
     let plan = &seen.plan;
     let mut evidence = PlanEvidence {
         stop: plan.stop.clone(),
@@ -126,7 +137,7 @@ fn whole(target: &str, toplevel: &str, seen: &Rehearsal) -> Result<(), Failure> 
     })
 }
 
-fn judge(target: &str, seen: &Rehearsal) -> Result<Option<Failure>, Failure> {
+fn verdict(target: &str, seen: &Rehearsal) -> Result<Option<Failure>, Failure> {
     let printed = format!("{}\n{}", seen.stdout, seen.stderr);
     let failed = |reason, what: String| Failure::failed(reason, what).tail(&printed, 8);
     match &seen.outcome {

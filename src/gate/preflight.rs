@@ -479,18 +479,24 @@ pub struct Fit {
     pub failing: Vec<String>,
 }
 
+/// What is asked of a host beside its facts.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    pub services: &'a [String],
+    pub checks: &'a [Check],
+    pub files: &'a Files,
+    /// Whether its Nix trusts the login user, which only a copy needs.
+    pub trust: bool,
+}
+
 /// Connects and reads everything: the port, the facts and the probes side by side.
 ///
 /// # Errors
 /// What the connection says in mid-command.
-pub async fn read(
-    endpoint: &Endpoint,
-    dir: &RunDir,
-    services: &[String],
-    checks: &[Check],
-    files: &Files,
-) -> Result<Reading, Failure> {
-    read_over(reach(endpoint, dir).await, endpoint, services, checks, files).await
+pub async fn read(endpoint: &Endpoint, dir: &RunDir, asked: Asked<'_>) -> Result<Reading, Failure> {
+    let reached = reach(endpoint, dir).await;
+    let (reading, _) = read_over(reached, endpoint, asked, async |_: &Session| ()).await?;
+    Ok(reading)
 }
 
 /// A connection before anything is read over it, or why there is none.
@@ -501,45 +507,47 @@ pub struct Reached {
 
 /// Connects, and asks the port beside it.
 pub async fn reach(endpoint: &Endpoint, dir: &RunDir) -> Reached {
-    let (probe, session) = tokio::join!(host::tcp_probe(endpoint), Session::open(endpoint, dir));
+    let (probe, session) = host::probe_and_open(endpoint, dir).await;
     Reached { probe, session }
 }
 
-/// Reads everything over a connection that is there: the facts and the probes side by side.
+/// Reads everything over a connection that is there: the facts, the probes, and `more`, side by side.
 ///
 /// # Errors
 /// What the connection says in mid-command.
-pub async fn read_over(
+pub async fn read_over<T>(
     Reached { probe, session }: Reached,
     endpoint: &Endpoint,
-    services: &[String],
-    checks: &[Check],
-    files: &Files,
-) -> Result<Reading, Failure> {
+    asked: Asked<'_>,
+    more: impl AsyncFnOnce(&Session) -> T,
+) -> Result<(Reading, Option<T>), Failure> {
+    let (services, checks) = (asked.services, asked.checks);
     let session = match session {
         Ok(session) => session,
-        Err(error) => return Ok(Reading::without(probe, error)),
+        Err(error) => return Ok((Reading::without(probe, error), None)),
     };
     let script = host::facts::facts_script(&endpoint.name);
     let patience: Duration = READ
         + check::on_target(checks)
             .map(|(_, check)| check.timeout)
             .sum::<Duration>();
-    let probes = check::script(services, checks, files, patience);
-    let probes = Script::new(format!("{}{probes}", host::facts::LOGIN));
-    let (facts, answers) = tokio::join!(
+    let probes = check::script(services, checks, asked.files, patience);
+    let trust = if asked.trust { host::facts::TRUST } else { "" };
+    let probes = Script::new(format!("{}{trust}{probes}", host::facts::LOGIN));
+    let (facts, answers, more) = tokio::join!(
         session.run(&script, Privilege::RootIfPossible, READ),
         session.run(&probes, Privilege::User, patience),
+        more(&session),
     );
     let facts = match facts {
         Ok(facts) => facts,
-        Err(HostError::Connect(error)) => return Ok(Reading::without(probe, error)),
+        Err(HostError::Connect(error)) => return Ok((Reading::without(probe, error), None)),
         Err(error) => return Err(error.failure(&endpoint.name)),
     };
     let answers = answers.map_err(|error| error.failure(&endpoint.name))?;
     let mut all = check::answers(&answers.text(), services, checks);
     let checks = all.split_off(services.len());
-    Ok(Reading {
+    let reading = Reading {
         probe,
         facts: Some(Facts::parse(&facts.text())),
         sudo: facts.sudo,
@@ -547,7 +555,8 @@ pub async fn read_over(
         session: Ok(session),
         services: all,
         checks,
-    })
+    };
+    Ok((reading, Some(more)))
 }
 
 /// How long reading the facts may take.
@@ -563,6 +572,14 @@ impl Reading {
             login: Login::default(),
             services: Vec::new(),
             checks: Vec::new(),
+        }
+    }
+
+    /// The connection alone, to read again over it.
+    pub fn reached(self) -> Reached {
+        Reached {
+            probe: self.probe,
+            session: self.session,
         }
     }
 

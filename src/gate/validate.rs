@@ -53,11 +53,12 @@ pub async fn validate(
         Ok(open) => open,
         Err(error) => return cut_off(log, subject, &error),
     };
-    let result = match (renew(held, &mut shell, subject.target).await, earlier) {
-        (Ok(()), _) => watch(log, session, &mut shell, held, subject, deadline).await,
+    let left = deadline.saturating_duration_since(Instant::now());
+    let reading = read(session, &mut shell, Some(held), subject, left).await;
+    let result = match (reading, earlier) {
         // It lets somebody in again, because it is on its way back.
-        (Err(_), Some(error)) => return cut_off(log, subject, &error),
-        (Err(failure), None) => Err(failure),
+        (Err(Unread::Refused(_)), Some(error)) => return cut_off(log, subject, &error),
+        (reading, _) => watch(log, session, &mut shell, held, subject, deadline, reading).await,
     };
     let usable = shell.is_usable();
     Validated {
@@ -92,7 +93,7 @@ pub async fn look_once(
         subject.settings.timeouts.validate,
     )
     .await
-    .map_err(|error| error.failure(subject.target))?;
+    .map_err(|unread| unread.failure(subject, None))?;
     let health = assess(&shell, subject, Stage::Committed, &reading, None);
     show(log, &health);
     Ok(health)
@@ -146,6 +147,7 @@ async fn watch(
     held: &Held,
     subject: &Subject<'_>,
     deadline: Instant,
+    reading: Result<Reading, Unread>,
 ) -> Result<Facts, Failure> {
     let target = subject.target;
     let patience = subject
@@ -159,18 +161,24 @@ async fn watch(
     let mut soaked: Option<Instant> = None;
     let mut shown = false;
     let mut last: Option<Failure> = None;
+    let mut next = Some(reading);
     loop {
-        let limit = match soaked {
-            None => deadline.saturating_duration_since(Instant::now()),
-            Some(_) => subject.settings.timeouts.validate,
+        let reading = match next.take() {
+            Some(reading) => reading,
+            None => {
+                let limit = match soaked {
+                    None => deadline.saturating_duration_since(Instant::now()),
+                    Some(_) => subject.settings.timeouts.validate,
+                };
+                if limit.is_zero() {
+                    return Err(late_because(subject, last));
+                }
+                read(session, shell, Some(held), subject, limit).await
+            }
         };
-        if limit.is_zero() {
-            return Err(late_because(subject, last));
-        }
-        let reading = match read(session, shell, Some(held), subject, limit).await {
+        let reading = match reading {
             Ok(reading) => reading,
-            Err(HostError::Timeout { .. }) => return Err(late_because(subject, last)),
-            Err(error) => return Err(error.failure(target)),
+            Err(unread) => return Err(unread.failure(subject, last)),
         };
         let health = assess(shell, subject, Stage::Switched, &reading, first.as_ref());
         first.get_or_insert_with(|| reading.facts.restarts.clone());
@@ -241,21 +249,55 @@ struct Reading {
     checks: Vec<Answer>,
 }
 
-/// Facts and services over the fresh connection; the checks, which may take long, beside it, so that the lease is
-/// renewed meanwhile.
+/// Why nothing was read.
+enum Unread {
+    Host(HostError),
+    /// The supervisor renewed nothing: it is on its way back, or gone.
+    Refused(Failure),
+}
+
+impl From<HostError> for Unread {
+    fn from(error: HostError) -> Self {
+        Unread::Host(error)
+    }
+}
+
+impl Unread {
+    /// `found` is what was wrong until then.
+    fn failure(self, subject: &Subject<'_>, found: Option<Failure>) -> Failure {
+        match self {
+            Unread::Host(HostError::Timeout { .. }) => late_because(subject, found),
+            Unread::Host(error) => error.failure(subject.target),
+            Unread::Refused(failure) => failure,
+        }
+    }
+}
+
+/// Facts and services over the fresh connection, which renews the lease of a held target; the checks, which may take
+/// long, beside it, so that the lease is renewed meanwhile.
 async fn read(
     session: &mut Session,
     shell: &mut Shell,
     held: Option<&Held>,
     subject: &Subject<'_>,
     limit: Duration,
-) -> Result<Reading, HostError> {
+) -> Result<Reading, Unread> {
     let began = Instant::now();
     let services = &subject.settings.preflight.services;
     let short = limit.min(Duration::from_secs(20));
     let probes = check::script(services, &[], subject.files, short);
     let script = host::facts::facts_script_with(subject.target, &probes);
-    let output = shell.run(&script, Privilege::RootIfPossible, short).await?;
+    let output = match held {
+        None => shell.run(&script, Privilege::RootIfPossible, short).await?,
+        Some(held) => match held
+            .renew_with(shell, &script, Privilege::RootIfPossible, short)
+            .await
+        {
+            Ok(output) => output,
+            Err(SupervisorError::Host(error)) => return Err(error.into()),
+            Err(error) => return Err(Unread::Refused(error.failure(subject.target))),
+        },
+    };
     let facts = Facts::parse(&output.text());
     let services = check::answers(&output.text(), services, &[]);
     let checks = if subject.checks.is_empty() {

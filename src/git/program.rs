@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Reason, last_lines};
@@ -102,7 +103,18 @@ pub struct Program {
     git_dir: Option<PathBuf>,
     work_tree: Option<PathBuf>,
     cwd: PathBuf,
+    /// The ssh command for remotes, once it is known: `None` is the user's own.
+    ssh: Arc<OnceLock<Option<String>>>,
+    /// Where the connections to a remote are shared between calls.
+    shared: Arc<OnceLock<PathBuf>>,
 }
+
+/// ssh that never asks and whose silence ends.
+const SSH: &str =
+    "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3";
+/// Seconds that a shared connection outlives its last call: asking, asking again and pushing follow each other quickly,
+/// and after a longer pause a new one is no loss.
+const PERSIST: u32 = 3;
 
 impl Program {
     /// For a repository: no discovery by the program itself, so that it sees the same one.
@@ -112,6 +124,8 @@ impl Program {
             git_dir: Some(git_dir),
             work_tree,
             cwd,
+            ssh: Arc::default(),
+            shared: Arc::default(),
         }
     }
 
@@ -121,7 +135,36 @@ impl Program {
             git_dir: None,
             work_tree: None,
             cwd,
+            ssh: Arc::default(),
+            shared: Arc::default(),
         }
+    }
+
+    /// Lets later calls share one connection to each remote, through sockets in `dir`, which is private and stays as long
+    /// as the calls last. Only for ssh that nobody configured otherwise.
+    pub fn share_connections(&self, dir: &Path) {
+        let _ = self.shared.set(dir.to_owned());
+    }
+
+    /// The ssh command for a remote; `None` where the user has one of their own.
+    fn own_ssh(&self) -> Result<Option<String>, Broken> {
+        if let Some(known) = self.ssh.get() {
+            return Ok(known.clone());
+        }
+        let foreign = std::env::var_os("GIT_SSH_COMMAND").is_some()
+            || std::env::var_os("GIT_SSH").is_some()
+            // core.sshCommand loses against the variable, so it is looked at first.
+            || self.run(&["config", "--get", "core.sshCommand"], b"")?.ok();
+        let command = (!foreign).then(|| match self.shared.get() {
+            None => SSH.to_owned(),
+            // The letter keeps these sockets apart from those of hosts: a remote may be on one of them.
+            Some(dir) => {
+                let path = format!("ControlPath={}/g%C", dir.display());
+                let path = shlex::try_quote(&path).unwrap_or_default().into_owned();
+                format!("{SSH} -o ControlMaster=auto -o ControlPersist={PERSIST} -o {path}")
+            }
+        });
+        Ok(self.ssh.get_or_init(|| command).clone())
     }
 
     fn environment(&self) -> Vec<(OsString, OsString)> {
@@ -189,13 +232,8 @@ impl Program {
         let mut command = self.command(&args);
         if let Some(ssh) = ssh {
             command.env("GIT_SSH_COMMAND", ssh).env_remove("GIT_SSH");
-        } else if std::env::var_os("GIT_SSH_COMMAND").is_none() && std::env::var_os("GIT_SSH").is_none() {
-            // core.sshCommand loses against this variable, so it is looked at first.
-            let own = self.run(&["config", "--get", "core.sshCommand"], b"")?;
-            if !own.ok() {
-                let quiet = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3";
-                command.env("GIT_SSH_COMMAND", quiet);
-            }
+        } else if let Some(ssh) = self.own_ssh()? {
+            command.env("GIT_SSH_COMMAND", ssh);
         }
         talk(command, limit).await
     }

@@ -217,14 +217,17 @@ impl Repo {
     }
 
     /// Sends a commit to a bare repository on another host, under a ref of its own: for a builder that evaluates there.
-    /// The operator's own hooks do not run.
+    /// `receive` is the command that takes it there, in place of `git-receive-pack`. The operator's own hooks do not
+    /// run.
     pub async fn send_commit(
         &self,
         url: &str,
         ssh: &str,
+        receive: &str,
         refspec: &str,
         limit: Duration,
     ) -> Result<(), Failure> {
+        let receive = format!("--receive-pack={receive}");
         let args = [
             "push",
             "--quiet",
@@ -232,6 +235,7 @@ impl Repo {
             "--no-follow-tags",
             "--no-signed",
             "--recurse-submodules=no",
+            &receive,
             "--",
             url,
             refspec,

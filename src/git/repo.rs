@@ -97,6 +97,11 @@ impl Repo {
         self
     }
 
+    /// Lets what follows share one ssh connection to each remote; `dir` is the run's own directory.
+    pub fn share_connections(&self, dir: &Path) {
+        self.program.share_connections(dir);
+    }
+
     /// The top of the work tree; `None` in a bare repository.
     pub fn work_tree(&self) -> Option<&Path> {
         self.work_tree.as_deref()

@@ -36,8 +36,12 @@ drop_new_generations() {
 	done
 }
 
-# lxc, nspawn, docker, wsl …, or nothing.
+# lxc, nspawn, docker, wsl …, or nothing. Who asked before may keep the answer in $container.
 container_kind() {
+	[ -z "${container+known}" ] || {
+		[ -z "$container" ] || printf '%s\n' "$container"
+		return 0
+	}
 	case $(cat /proc/sys/kernel/osrelease 2>/dev/null) in *[Mm]icrosoft*) echo wsl && return ;; esac
 	c=$(systemd-detect-virt --container 2>/dev/null) || return 0
 	[ "$c" = none ] || printf '%s\n' "$c"
@@ -58,10 +62,17 @@ boot_default() {
 	}
 	for c in "$boot_dir/extlinux/extlinux.conf" "$boot_dir/syslinux/syslinux.cfg"; do
 		[ -r "$c" ] || continue
-		l=$(sed -n 's/^[Dd][Ee][Ff][Aa][Uu][Ll][Tt][[:space:]]*//p' "$c" | sed -n 1p)
-		d=$(awk -v want="$l" 'toupper($1) == "LABEL" { on = ($2 == want) }
-			toupper($1) == "APPEND" && on { print; exit }' "$c" | init_of)
-		printf 'extlinux %s\n' "${d:-not-verifiable}"
+		awk -v want='init=/nix/store/[^/ "]*/init' '
+			toupper($1) == "DEFAULT" && /^[Dd]/ && d == "" { d = $2 }
+			toupper($1) == "LABEL" { l = $2 }
+			toupper($1) == "APPEND" && !(l in a) {
+				a[l] = ""
+				while (match($0, want)) {
+					a[l] = substr($0, RSTART + 5, RLENGTH - 10)
+					$0 = substr($0, RSTART + RLENGTH)
+				}
+			}
+			END { print "extlinux", d in a && a[d] != "" ? a[d] : "not-verifiable" }' "$c"
 		return
 	done
 	for c in "$boot_dir/grub/grub.cfg" "$boot_dir/grub2/grub.cfg"; do

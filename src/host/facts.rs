@@ -12,6 +12,8 @@ use crate::failure::{Exit, Failure, Reason};
 const FACTS: &str = include_str!("facts.sh");
 /// Asks for a [`Login`]. Goes with what runs as [`super::Privilege::User`]: as root it would answer for root.
 pub const LOGIN: &str = include_str!("login.sh");
+/// Asks for [`Login::nix_trusted`] too; after [`LOGIN`]. Nix takes its time to answer.
+pub const TRUST: &str = include_str!("trust.sh");
 
 /// The tools that the supervisor takes from the running system's `sw/bin`.
 pub const SUPERVISOR_TOOLS: &[&str] = &[

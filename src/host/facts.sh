@@ -2,109 +2,141 @@
 # $1 target  $2 tools the supervisor needs, separated by spaces
 # Every probe answers for itself: a missing line is "could not be read", never zero.
 fact() { printf '%s=%s\n' "$1" "$2"; }
+target=$1 tools=$2
+
+# The manager's own word and version; where it does not answer, what systemctl makes of that.
+manager() {
+	state='' version=''
+	while IFS='=' read -r k v; do
+		case $k in SystemState) state=$v ;; Version) version=$v ;; esac
+	done <<END
+$(systemctl show --property=SystemState --property=Version 2>/dev/null)
+END
+	[ -n "$state" ] || state=$(systemctl is-system-running 2>/dev/null)
+	fact state "$state"
+	fact systemd "${version%%[!0-9]*}"
+}
+
+# What systemd knows of its units.
+units() {
+	# The lock's holder counts while its unit lives.
+	holder=$(sed -n 's/^run=//p' /run/nixgate/holder 2>/dev/null)
+
+	# Two questions for all units: systemctl asks systemd once for each unit that is named, so only those are named which
+	# run, begin, or have failed.
+	systemctl list-units --all --no-legend --plain --no-pager --full 2>/dev/null | {
+		set -- nixos-upgrade.service nixos-rebuild-switch-to-configuration.service nixos-upgrade.timer
+		[ -z "$holder" ] || set -- "$@" "nixgate-$holder.service"
+		any=
+		while read -r u _ a s _; do
+			any=1
+			case $a in active | failed) fact "$a" "$u" ;; esac
+			case $u:$s in
+			*.service:dead | *.service:exited) ;;
+			*.service:*) set -- "$@" "$u" ;;
+			esac
+		done
+		[ -z "$any" ] || fact units_read 1
+		{
+			systemctl show --property=Id,ActiveState,NRestarts,NextElapseUSecRealtime -- "$@" 2>/dev/null
+			echo
+		} | {
+			i='' a='' n='' t=''
+			while IFS='=' read -r k v; do
+				case $k in
+				Id) i=$v ;;
+				ActiveState) a=$v ;;
+				NRestarts) n=$v ;;
+				NextElapseUSecRealtime) t=$v ;;
+				'')
+					case $n in '' | 0) ;; *) fact restarts "$n $i" ;; esac
+					case $i:$a in
+					nixos-upgrade.timer:*)
+						[ -z "$t" ] || ! t=$(date -d "$t" +%s 2>/dev/null) || fact upgrade_at "$t"
+						;;
+					*:inactive | *:failed | *:) ;;
+					nixos-upgrade.service:* | nixos-rebuild-switch-to-configuration.service:*) fact switching "$i" ;;
+					"nixgate-$holder.service":*) sed 's/^/holder_/' /run/nixgate/holder ;;
+					esac
+					i='' a='' n='' t=''
+					;;
+				esac
+			done
+		}
+	}
+}
+
+# Beside the rest, which asks only files; a line is one write.
+units &
+manager &
 
 fact uid "$(id -u)"
 fact now "$(date +%s)"
 [ ! -e /etc/NIXOS ] || fact nixos_marker 1
-fact os_id "$(sed -n 's/^ID="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' /etc/os-release 2>/dev/null)"
-fact machine "$(uname -m)"
-fact kernel "$(uname -r)"
-fact running "$(running_system)"
-fact booted "$(readlink -f /run/booted-system 2>/dev/null)"
-fact profile "$(profile_system)"
+while IFS='=' read -r k v; do
+	[ "$k" != ID ] || v=${v#\"} v=${v%\"}
+	[ "$k" != ID ] || fact os_id "$v"
+done 2>/dev/null </etc/os-release
+kernel=$(uname -rm)
+fact machine "${kernel##* }"
+fact kernel "${kernel%% *}"
+running=$(running_system) booted=$(readlink -f /run/booted-system 2>/dev/null) profile=$(profile_system)
+fact running "$running"
+fact booted "$booted"
+fact profile "$profile"
 # A specialisation that runs is a system of its own; which one, is told by the toplevel that links to it.
-r=$(running_system)
-for t in "$(profile_system)" "$(readlink -f /run/booted-system 2>/dev/null)"; do
-	case $r in "" | "$t") continue ;; esac
+for t in "$profile" "$booted"; do
+	case $running in "" | "$t") continue ;; esac
 	for l in "$t"/specialisation/*; do
-		[ "$(readlink -f "$l" 2>/dev/null)" = "$r" ] || continue
+		[ "$(readlink -f "$l" 2>/dev/null)" = "$running" ] || continue
 		fact specialisation "${l##*/} $t"
 		break 2
 	done
 done
 fact generation "$(profile_generation)"
+container=$(container_kind)
+fact container "$container"
 l=$(boot_default)
 fact boot_loader "${l%% *}"
 fact boot_default "${l#* }"
 fact boot "$(boot_name)"
-fact container "$(container_kind)"
 
-# The word, whatever the exit status is.
-fact state "$(systemctl is-system-running 2>/dev/null)"
-fact systemd "$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([^ ]*\).*/\1/p')"
-if l=$(systemctl list-units --failed --no-legend --plain --no-pager --full 2>/dev/null); then
-	fact units_read 1
-	printf '%s\n' "$l" | while read -r u _; do [ -z "$u" ] || fact failed "$u"; done
-fi
-systemctl list-units --state=active --no-legend --plain --no-pager --full 2>/dev/null |
-	while read -r u _; do fact active "$u"; done
-systemctl show --property=Id,NRestarts '*.service' 2>/dev/null | {
-	i='' n=''
-	while IFS='=' read -r k v; do
-		case $k in
-		Id) i=$v ;;
-		NRestarts) n=$v ;;
-		'')
-			case $n in '' | 0) ;; *) fact restarts "$n $i" ;; esac
-			i='' n=''
-			;;
-		esac
-	done
-	case $n in '' | 0) ;; *) fact restarts "$n $i" ;; esac
-}
-
-for u in nixos-upgrade.service nixos-rebuild-switch-to-configuration.service; do
-	case $(systemctl show --property=ActiveState --value "$u" 2>/dev/null) in
-	active | activating | reloading | deactivating) fact switching "$u" ;;
-	esac
-done
-t=$(systemctl show --property=NextElapseUSecRealtime --value nixos-upgrade.timer 2>/dev/null)
-if [ -n "$t" ] && t=$(date -d "$t" +%s 2>/dev/null); then fact upgrade_at "$t"; fi
-
-# The lock's holder counts while its unit lives.
-if [ -r /run/nixgate/holder ]; then
-	h=$(sed -n 's/^run=//p' /run/nixgate/holder)
-	case $(systemctl show --property=ActiveState --value "nixgate-$h.service" 2>/dev/null) in
-	active | activating | deactivating | reloading) sed 's/^/holder_/' /run/nixgate/holder ;;
-	esac
-fi
 fact init_interface "$(cat /run/current-system/init-interface-version 2>/dev/null)"
-[ ! -r /run/current-system/switch-inhibitors ] ||
-	fact inhibitors "$(tr -d '\n' </run/current-system/switch-inhibitors)"
 
-r=$(running_system)
-for t in $2; do
-	[ -x "$r/sw/bin/$t" ] || fact missing_tool "$t"
+for t in $tools; do
+	[ -x "$running/sw/bin/$t" ] || fact missing_tool "$t"
 done
 
+set --
 for d in / /nix /boot; do
-	[ -d "$d" ] || continue
-	b=$(df -P -k "$d" 2>/dev/null | awk 'NR == 2 { print $2, $3, $4 }')
-	i=$(df -P -i "$d" 2>/dev/null | awk 'NR == 2 { print $2, $3, $4 }')
-	m=$(df -P "$d" 2>/dev/null | awk 'NR == 2 { print $6 }')
-	fact disk "$d ${m:-?} ${b:-? ? ?} ${i:-? ? ?}"
+	[ ! -d "$d" ] || set -- "$@" "$d"
 done
+df -k --output=file,target,size,used,avail,itotal,iused,iavail -- "$@" 2>/dev/null | awk -v want="$*" '
+	NR > 1 { print "disk=" $1, $2, $3, $4, $5, $6, $7, $8; seen[$1] = 1 }
+	END { n = split(want, d, " "); for (i = 1; i <= n; i++) if (!seen[d[i]]) print "disk=" d[i] " ? ? ? ? ? ? ?" }'
 sed -n 's/^\(MemTotal\|MemAvailable\|SwapFree\): *\([0-9]*\) kB/\1=\2/p' /proc/meminfo 2>/dev/null
 for k in memory cpu io; do
-	p=$(sed -n 's/^some avg10=\([0-9.]*\) .*/\1/p' "/proc/pressure/$k" 2>/dev/null)
-	[ -z "$p" ] || fact "psi_$k" "$p"
+	read -r _ p _ 2>/dev/null <"/proc/pressure/$k" && fact "psi_$k" "${p#avg10=}"
 done
 read -r l _ 2>/dev/null </proc/loadavg && fact load1 "$l"
 fact cpus "$(nproc 2>/dev/null || grep -c ^processor /proc/cpuinfo)"
 ps -eo rss=,pid=,comm= --sort=-rss 2>/dev/null | sed -n '1,5s/^ */top=/p'
 
-f=/var/lib/nixgate/$1/record
-[ ! -r "$f" ] || fact record "$(base64 -w0 <"$f")"
-for f in /nix/var/nix/gcroots/nixgate/*/*; do
-	[ -L "$f" ] || continue
-	n=${f#/nix/var/nix/gcroots/nixgate/}
-	if [ -e "$f" ]; then k=root; else k=dangling_root; fi
-	fact "$k" "$n $(readlink "$f")"
+r=/nix/var/nix/gcroots/nixgate
+find "$r" -mindepth 2 -maxdepth 2 -type l -printf '%P %l\n' 2>/dev/null | while read -r n t; do
+	if [ -e "$r/$n" ]; then fact root "$n $t"; else fact dangling_root "$n $t"; fi
 done
 for f in /run/nixgate/*/state; do
-	[ -r "$f" ] || continue
 	n=${f%/state}
-	fact run "${n##*/} $(sed -n 's/^state=//p' "$f")"
+	while IFS='=' read -r k v; do
+		[ "$k" != state ] || fact run "${n##*/} $v"
+	done 2>/dev/null <"$f"
 done
+# What may be longer than a pipe takes in one write comes when nobody else writes.
+wait
+[ ! -r /run/current-system/switch-inhibitors ] ||
+	fact inhibitors "$(tr -d '\n' </run/current-system/switch-inhibitors)"
+f=/var/lib/nixgate/$target/record
+[ ! -r "$f" ] || fact record "$(base64 -w0 <"$f")"
 fact complete 1
 exit 0

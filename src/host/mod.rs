@@ -6,6 +6,7 @@
 //! remote program that runs because half of its text arrived.
 
 pub mod bootdefault;
+mod channel;
 pub mod connect;
 pub mod dryrun;
 pub mod facts;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 pub use connect::{ConnectClass, ConnectError};
 pub use facts::{Facts, Login};
-pub use probe::{Probe, tcp_probe};
+pub use probe::{Probe, probe_and_open, tcp_probe};
 pub use rundir::RunDir;
 pub use script::{HostError, Output, Privilege, Script, SudoError};
 pub use session::{Counts, Session};

@@ -1,5 +1,6 @@
 # Read by the login user's sh as part of one compound command; see wire.rs for what comes before and after.
-# $1 nonce  $2 user|root|either  $3 auto|none|ask  $4 seconds the script may take
+# $1 nonce  $2 user|root|either|keep  $3 auto|none|ask  $4 seconds the script may take
+# "keep" runs nothing: where sudo works without a password, the shell's own place goes to a shell of root's.
 # ng_pw is set when the operator gave a password; ng_body prints the program to run.
 ng_n=$1 ng_want=$2 ng_sudo=$3 ng_secs=$4
 printf '\n%s hello\n' "$ng_n"
@@ -9,6 +10,7 @@ PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
 export PATH LC_ALL
 ng_uid=$(id -u) ng_user=$(id -un)
+[ "$ng_uid" != 0 ] || HOME=/root
 ng_how=user ng_why=
 
 # Says why sudo does not work, from its own words.
@@ -64,38 +66,48 @@ user:* | *:0) ;;
 	fi
 	;;
 esac
-if [ -n "$ng_why" ]; then
-	printf '\n%s sudo %s %s\n' "$ng_n" "$ng_why" "$ng_user"
-	printf '%s\n' "$ng_e" >&2
-fi
+ng_go() {
+	if [ -n "$ng_why" ]; then
+		printf '\n%s sudo %s %s\n' "$ng_n" "$ng_why" "$ng_user"
+		printf '%s\n' "$ng_e" >&2
+	fi
 
-# The -c texts are constant. The second one throws away what sudo left unread of the password: a user who turns out
-# to need none must not have it run as a command.
-# shellcheck disable=SC2016
-ng_run='exec env -i PATH="$1" HOME=/root USER=root LOGNAME=root LC_ALL=C timeout -k 2 "$2" /bin/sh'
-# shellcheck disable=SC2016
-ng_guard='while IFS= read -r l; do [ "$l" = "$3" ] && break; done;'" $ng_run"
-if [ -n "$ng_why" ] && [ "$ng_want" = root ]; then
-	ng_s=1
+	# The -c texts are constant. The second one throws away what sudo left unread of the password: a user who turns out
+	# to need none must not have it run as a command.
+	# shellcheck disable=SC2016
+	ng_run='exec env -i PATH="$1" HOME=/root USER=root LOGNAME=root LC_ALL=C timeout -k 2 "$2" /bin/sh'
+	# shellcheck disable=SC2016
+	ng_guard='while IFS= read -r l; do [ "$l" = "$3" ] && break; done;'" $ng_run"
+	if [ -n "$ng_why" ] && [ "$ng_want" = root ]; then
+		ng_s=1
+	else
+		case $ng_how in
+		user)
+			ng_body | env -i PATH="$PATH" HOME="${HOME-/}" USER="$ng_user" LOGNAME="$ng_user" LC_ALL=C \
+				timeout -k 2 "$ng_secs" /bin/sh
+			ng_s=$?
+			;;
+		sudo)
+			ng_body | "$ng_exe" -n -- /bin/sh -c "$ng_run" sh "$PATH" "$ng_secs"
+			ng_s=$?
+			;;
+		password)
+			{
+				printf '%s\n%s guard\n' "$ng_pw" "$ng_n"
+				ng_body
+			} | "$ng_exe" -S -p '' -- /bin/sh -c "$ng_guard" sh "$PATH" "$ng_secs" "$ng_n guard"
+			ng_s=$?
+			;;
+		esac
+	fi
+	printf '\n%s end %s\n' "$ng_n" "$ng_s"
+	printf '\n%s end %s\n' "$ng_n" "$ng_s" >&2
+}
+
+if [ "$ng_want" = keep ]; then
+	printf '\n%s begin\n%s\n\n%s end 0\n' "$ng_n" "$ng_how" "$ng_n"
+	printf '\n%s begin\n\n%s end 0\n' "$ng_n" "$ng_n" >&2
+	[ "$ng_how" = user ] || exec "$ng_exe" -n -- /bin/sh
 else
-	case $ng_how in
-	user)
-		ng_body | env -i PATH="$PATH" HOME="${HOME-/}" USER="$ng_user" LOGNAME="$ng_user" LC_ALL=C \
-			timeout -k 2 "$ng_secs" /bin/sh
-		ng_s=$?
-		;;
-	sudo)
-		ng_body | "$ng_exe" -n -- /bin/sh -c "$ng_run" sh "$PATH" "$ng_secs"
-		ng_s=$?
-		;;
-	password)
-		{
-			printf '%s\n%s guard\n' "$ng_pw" "$ng_n"
-			ng_body
-		} | "$ng_exe" -S -p '' -- /bin/sh -c "$ng_guard" sh "$PATH" "$ng_secs" "$ng_n guard"
-		ng_s=$?
-		;;
-	esac
+	ng_go
 fi
-printf '\n%s end %s\n' "$ng_n" "$ng_s"
-printf '\n%s end %s\n' "$ng_n" "$ng_s" >&2

@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use super::connect::{ConnectClass, ConnectError};
 use super::session::ssh_arguments;
-use super::{Address, Endpoint};
+use super::{Address, Endpoint, RunDir, Session};
 use crate::failure::last_lines;
 
 /// One probe's patience, and how many there are (S0.2).
@@ -113,7 +113,12 @@ pub async fn tcp_probe(endpoint: &Endpoint) -> Probe {
             reason: "local target".into(),
         };
     }
-    let resolved = match resolve(endpoint, "none").await {
+    probe_at(&resolve(endpoint, "none").await).await
+}
+
+/// The same of what ssh makes of an endpoint.
+pub(super) async fn probe_at(resolved: &Result<Resolved, ConnectError>) -> Probe {
+    let resolved = match resolved {
         Ok(resolved) => resolved,
         Err(error) => {
             return Probe::Failed {
@@ -123,7 +128,7 @@ pub async fn tcp_probe(endpoint: &Endpoint) -> Probe {
             };
         }
     };
-    if let Some(proxy) = resolved.proxy {
+    if let Some(proxy) = &resolved.proxy {
         let word = proxy.split(' ').next().unwrap_or_default().to_owned();
         return Probe::Skipped {
             reason: format!("reached through ssh's {word}"),
@@ -169,6 +174,18 @@ async fn probes(host: &str, port: u16) -> Result<(u64, u32), (ConnectClass, Stri
         }
     }
     Err(last)
+}
+
+/// Asks the ssh port and opens a session side by side.
+pub async fn probe_and_open(endpoint: &Endpoint, dir: &RunDir) -> (Probe, Result<Session, ConnectError>) {
+    if endpoint.host == Address::Local {
+        return (tcp_probe(endpoint).await, Session::open(endpoint, dir).await);
+    }
+    let resolved = resolve(endpoint, &dir.control_path()).await;
+    tokio::join!(
+        probe_at(&resolved),
+        Session::open_at(endpoint, dir, resolved.clone())
+    )
 }
 
 /// The words that ssh would use, so that one table classifies both.
@@ -230,7 +247,10 @@ mod tests {
             .expect("bind");
         let port = listener.local_addr().expect("address").port();
         assert_eq!(probes("127.0.0.1", port).await.map(|(_, probes)| probes), Ok(1));
-        drop(listener);
+        // Bound and not listening: nobody else can take the port meanwhile.
+        let closed = tokio::net::TcpSocket::new_v4().expect("a socket");
+        closed.bind(([127, 0, 0, 1], 0).into()).expect("bound");
+        let port = closed.local_addr().expect("address").port();
         assert_eq!(
             probes("127.0.0.1", port).await.map_err(|(class, _)| class),
             Err(ConnectClass::Refused)

@@ -2,15 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 use tokio::process::Command;
+use tokio::sync::Mutex;
 
+use super::channel::Channel;
 use super::connect::{ConnectClass, ConnectError};
-use super::probe::resolve;
-use super::wire::{LOGIN, converse, wire};
+use super::probe::{Resolved, resolve};
+use super::wire::LOGIN;
 use super::{Address, Endpoint, HostError, Output, Privilege, Remote, RunDir, Script};
 use crate::failure::last_lines;
 
@@ -19,14 +22,17 @@ const PERSIST: u32 = 5;
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 static COMMANDS: AtomicU64 = AtomicU64::new(0);
+static SCRIPTS: AtomicU64 = AtomicU64::new(0);
 
 /// What this process asked of hosts so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
     /// ssh connections opened (masters and fresh ones).
     pub connections: u64,
-    /// Scripts run on hosts.
+    /// Programs that sshd was asked to start: shells, each for one script or for several.
     pub commands: u64,
+    /// Scripts run on hosts.
+    pub scripts: u64,
 }
 
 pub(super) fn count_connection() {
@@ -35,6 +41,10 @@ pub(super) fn count_connection() {
 
 pub(super) fn count_command() {
     COMMANDS.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(super) fn count_script() {
+    SCRIPTS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// ssh's arguments up to and including the destination. Ours come first, because ssh takes the first value it gets:
@@ -79,11 +89,13 @@ pub struct Session {
     dir: PathBuf,
     control_pattern: String,
     link: Option<Link>,
+    /// The shell that is root's; taken out while it works.
+    root: Mutex<Option<Channel>>,
 }
 
 #[derive(Debug)]
 struct Link {
-    mux: openssh::Session,
+    mux: Arc<openssh::Session>,
     control: PathBuf,
     /// Keeps the master alive. Nothing is ever sent on it.
     _held: UnixStream,
@@ -98,14 +110,36 @@ impl Session {
     /// # Errors
     /// [`ConnectError`], within the connect timeout and two seconds.
     pub async fn open(endpoint: &Endpoint, dir: &RunDir) -> Result<Self, ConnectError> {
-        let mut session = Session {
+        let mut session = Self::closed(endpoint, dir);
+        session.reopen().await?;
+        Ok(session)
+    }
+
+    /// The same for an endpoint that ssh has resolved already.
+    pub(super) async fn open_at(
+        endpoint: &Endpoint,
+        dir: &RunDir,
+        resolved: Result<Resolved, ConnectError>,
+    ) -> Result<Self, ConnectError> {
+        let mut session = Self::closed(endpoint, dir);
+        let link = start_master(
+            &session.endpoint,
+            &session.dir,
+            &session.control_pattern,
+            resolved?,
+        );
+        session.link = Some(link.await?);
+        Ok(session)
+    }
+
+    fn closed(endpoint: &Endpoint, dir: &RunDir) -> Self {
+        Session {
             endpoint: endpoint.clone(),
             dir: dir.path().to_owned(),
             control_pattern: dir.control_path(),
             link: None,
-        };
-        session.reopen().await?;
-        Ok(session)
+            root: Mutex::new(None),
+        }
     }
 
     /// Connects again after a lost link; what is left of the old master is told to go.
@@ -117,7 +151,9 @@ impl Session {
             return Ok(());
         }
         self.drop_link().await;
-        self.link = Some(start_master(&self.endpoint, &self.dir, &self.control_pattern).await?);
+        let resolved = resolve(&self.endpoint, &self.control_pattern).await?;
+        let link = start_master(&self.endpoint, &self.dir, &self.control_pattern, resolved);
+        self.link = Some(link.await?);
         Ok(())
     }
 
@@ -139,10 +175,12 @@ impl Session {
         Counts {
             connections: CONNECTIONS.load(Ordering::Relaxed),
             commands: COMMANDS.load(Ordering::Relaxed),
+            scripts: SCRIPTS.load(Ordering::Relaxed),
         }
     }
 
-    /// Runs a script over the master (or, for a local target, in a child) and waits for it.
+    /// Runs a script over the master (or, for a local target, in a child) and waits for it. What needs root goes
+    /// through one shell that stays; several at once get shells of their own.
     ///
     /// # Errors
     /// See [`HostError`]. A script that ended non-zero is no error.
@@ -152,26 +190,51 @@ impl Session {
         privilege: Privilege,
         deadline: Duration,
     ) -> Result<Output, HostError> {
-        let wire = wire(&self.endpoint, script, privilege, deadline)?;
-        count_command();
+        count_script();
+        if privilege == Privilege::User || self.is_local() {
+            let mut channel = self.channel().await?;
+            return channel.run(&self.endpoint, script, privilege, deadline).await;
+        }
+        let mut own = self.root.try_lock();
+        let Ok(slot) = &mut own else {
+            let mut channel = self.channel().await?;
+            return channel.run(&self.endpoint, script, privilege, deadline).await;
+        };
+        let mut channel = match slot.take().filter(Channel::is_usable) {
+            Some(channel) => channel,
+            None => {
+                let mut channel = self.channel().await?;
+                channel.become_root(&self.endpoint).await?;
+                channel
+            }
+        };
+        let result = channel.run(&self.endpoint, script, privilege, deadline).await;
+        // A future that is dropped before takes the shell along.
+        **slot = Some(channel).filter(Channel::is_usable);
+        result
+    }
+
+    /// A new shell on the host.
+    async fn channel(&self) -> Result<Channel, HostError> {
         let hello = self.endpoint.connect_timeout;
         let Some(link) = &self.link else {
             if !self.is_local() {
                 return Err(HostError::Lost { lines: Vec::new() });
             }
             let mut child = local_shell().map_err(|error| HostError::Spawn(format!("sh: {error}")))?;
-            let (Some(mut stdin), Some(mut stdout), Some(mut stderr)) =
+            let (Some(stdin), Some(stdout), Some(stderr)) =
                 (child.stdin.take(), child.stdout.take(), child.stderr.take())
             else {
                 return Err(HostError::Spawn("sh: no pipes".into()));
             };
-            return converse(&wire, hello, true, (&mut stdin, &mut stdout, &mut stderr)).await;
+            return Ok(Channel::new((stdin, stdout, stderr), child, hello, true));
         };
         let lost = |error: openssh::Error| HostError::Lost {
             lines: vec![error.to_string()],
         };
+        count_command();
         let spawned = async {
-            let mut command = link.mux.raw_command(LOGIN);
+            let mut command = link.mux.clone().arc_raw_command(LOGIN);
             command.stdin(openssh::Stdio::piped());
             command
                 .stdout(openssh::Stdio::piped())
@@ -186,15 +249,13 @@ impl Session {
                 });
             }
         };
-        let (Some(mut stdin), Some(mut stdout), Some(mut stderr)) =
+        let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin().take(), child.stdout().take(), child.stderr().take())
         else {
             return Err(HostError::Spawn("ssh: no pipes".into()));
         };
-        let result = converse(&wire, hello, true, (&mut stdin, &mut stdout, &mut stderr)).await;
         // Dropping the channel's socket makes the master close the channel; there is nothing to wait for.
-        let _ = child.disconnect().await;
-        result
+        Ok(Channel::new((stdin, stdout, stderr), child, hello, true))
     }
 
     /// `NIX_SSHOPTS` for `nix copy` and kin, so that they go over the masters of this run. Nix splits it at spaces:
@@ -291,6 +352,7 @@ impl Session {
     }
 
     async fn drop_link(&mut self) {
+        *self.root.get_mut() = None;
         let Some(link) = self.link.take() else { return };
         let mut exit = Command::new("ssh");
         exit.arg("-S")
@@ -337,8 +399,12 @@ pub(super) fn local_shell() -> std::io::Result<tokio::process::Child> {
         .spawn()
 }
 
-async fn start_master(endpoint: &Endpoint, dir: &Path, control_pattern: &str) -> Result<Link, ConnectError> {
-    let resolved = resolve(endpoint, control_pattern).await?;
+async fn start_master(
+    endpoint: &Endpoint,
+    dir: &Path,
+    control_pattern: &str,
+    resolved: Resolved,
+) -> Result<Link, ConnectError> {
     let other = |line: String| ConnectError::new(ConnectClass::Other, vec![line]);
     let control = resolved
         .control_path
@@ -386,7 +452,10 @@ async fn start_master(endpoint: &Endpoint, dir: &Path, control_pattern: &str) ->
     let held = UnixStream::connect(&control)
         .await
         .map_err(|error| other(format!("{}: {error}", control.display())))?;
-    let mux = openssh::Session::resume_mux(control.clone().into_boxed_path(), None);
+    let mux = Arc::new(openssh::Session::resume_mux(
+        control.clone().into_boxed_path(),
+        None,
+    ));
     Ok(Link {
         mux,
         control,

@@ -4,27 +4,24 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::Command;
 
+use super::channel::Channel;
 use super::connect::{ConnectClass, ConnectError};
-use super::session::{count_command, count_connection, local_shell, ssh_arguments};
-use super::wire::{LOGIN, converse, wire};
+use super::session::{count_command, count_connection, count_script, local_shell, ssh_arguments};
+use super::wire::LOGIN;
 use super::{Endpoint, HostError, Output, Privilege, Remote, Script};
 
 /// See [`fresh`].
 #[derive(Debug)]
 pub struct Shell {
     endpoint: Endpoint,
-    /// Dropping it kills our end; the remote shell ends with its stdin.
-    _child: Child,
-    stdin: ChildStdin,
-    stdout: ChildStdout,
-    stderr: ChildStderr,
-    broken: bool,
+    channel: Channel,
 }
 
-/// Opens a new connection and waits until a shell answers on it. For a local target it is a plain child, and no
-/// evidence may call that a fresh connection ([`Shell::is_fresh_connection`]).
+/// Opens a new connection and waits until a shell answers on it; the shell is root's from then on where sudo needs no
+/// password. For a local target it is a plain child, and no evidence may call that a fresh connection
+/// ([`Shell::is_fresh_connection`]).
 ///
 /// # Errors
 /// [`ConnectError`], within the connect timeout and two seconds.
@@ -50,18 +47,14 @@ pub async fn fresh(endpoint: &Endpoint) -> Result<Shell, ConnectError> {
     else {
         return Err(other("no pipes to ssh".into()));
     };
-    let mut shell = Shell {
-        endpoint: endpoint.clone(),
-        _child: child,
-        stdin,
-        stdout,
-        stderr,
-        broken: false,
-    };
-    let hello = Script::new(":");
-    let deadline = endpoint.connect_timeout + Duration::from_secs(2);
-    match shell.run(&hello, Privilege::User, deadline).await {
-        Ok(_) => Ok(shell),
+    count_command();
+    let patience = endpoint.connect_timeout + Duration::from_secs(1);
+    let mut channel = Channel::new((stdin, stdout, stderr), child, patience, false);
+    match channel.become_root(endpoint).await {
+        Ok(()) => Ok(Shell {
+            endpoint: endpoint.clone(),
+            channel,
+        }),
         Err(HostError::Connect(error)) => Err(error),
         Err(HostError::Lost { lines }) => Err(ConnectError::from_stderr(&lines.join("\n"))),
         Err(HostError::Timeout { stderr, .. }) => Err(ConnectError::new(
@@ -84,7 +77,7 @@ impl Shell {
 
     /// Whether the last script came back; a broken shell stays broken.
     pub fn is_usable(&self) -> bool {
-        !self.broken
+        self.channel.is_usable()
     }
 
     /// Runs a script and waits for it; one at a time.
@@ -97,29 +90,10 @@ impl Shell {
         privilege: Privilege,
         deadline: Duration,
     ) -> Result<Output, HostError> {
-        if self.broken {
-            return Err(HostError::Lost {
-                lines: vec!["the connection was lost before".into()],
-            });
-        }
-        let wire = wire(&self.endpoint, script, privilege, deadline)?;
-        count_command();
-        // Until it is known how this ends, and also when the caller drops this future, the frame is out of step.
-        self.broken = true;
-        let hello = self.endpoint.connect_timeout + Duration::from_secs(1);
-        let result = converse(
-            &wire,
-            hello,
-            false,
-            (&mut self.stdin, &mut self.stdout, &mut self.stderr),
-        )
-        .await;
-        self.broken = match &result {
-            Ok(_) | Err(HostError::Sudo(_)) => false,
-            Err(HostError::Timeout { killed, .. }) => !killed,
-            Err(_) => true,
-        };
-        result
+        count_script();
+        self.channel
+            .run(&self.endpoint, script, privilege, deadline)
+            .await
     }
 }
 
@@ -177,8 +151,15 @@ mod tests {
             .run(&Script::new(":"), Privilege::User, PATIENCE)
             .await
             .expect("ran");
-        // Somebody ends the process at our end, as a lost link does.
-        shell._child.start_kill().expect("killed");
+        // The far end goes away, as with a lost link.
+        let gone = shell
+            .run(
+                &Script::new("read -r _ _ _ shell _ <\"/proc/$PPID/stat\"; kill -9 \"$shell\""),
+                Privilege::User,
+                PATIENCE,
+            )
+            .await;
+        assert!(gone.is_err(), "{gone:?}");
         let lost = shell.run(&Script::new(":"), Privilege::User, PATIENCE).await;
         assert!(lost.is_err_and(|error| error.is_link()) && !shell.is_usable());
     }

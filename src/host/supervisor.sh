@@ -5,7 +5,7 @@
 # It ends with 0 whatever happened; the result is DIR/state. docs/supervisor.md says what each state promises.
 # Descriptors: 3 the FIFO, 8 switch-to-configuration's lock, 9 the target's lock; no child inherits one.
 # Functions called through "alone" look unreachable, and the plan is read at run time.
-# shellcheck disable=SC2317,SC2154
+# shellcheck disable=SC2317,SC2154,SC2034
 set -u
 umask 077
 LC_ALL=C
@@ -165,7 +165,7 @@ begin_switch() {
 		answer 'refused: the candidate is no system, or not there'
 		return
 	fi
-	alone remember
+	remember
 	s_state=switching s_nonce=$nonce s_answer=ok
 	save
 	run_stc switch "$s_effective" test
@@ -452,11 +452,12 @@ case $mode in
 stc)
 	dir=$2 name=$3 toplevel=$4 action=$5
 	[ -z "${6-}" ] || export "${6?}"
+	while IFS= read -r l; do printf '%s\n' "$l"; done </proc/self/cgroup >"$dir/$name.cgroup" 2>/dev/null
 	"$toplevel/bin/switch-to-configuration" "$action" >"$dir/$name.out" 2>"$dir/$name.err" </dev/null
 	printf '%s\n' $? >"$dir/$name.rc.new"
 	mv -f "$dir/$name.rc.new" "$dir/$name.rc"
-	# shellcheck disable=SC2016
-	timeout 1 sh -c 'echo "ended -" >"$1"' sh "$dir/fifo"
+	# Opened for both, a FIFO that nobody reads blocks nobody (fifo(7), Linux).
+	echo "ended -" 1<>"$dir/fifo"
 	exit 0
 	;;
 hold)
@@ -464,6 +465,8 @@ hold)
 	# shellcheck disable=SC1091
 	. "$dir/plan"
 	s_since=$(date +%s)
+	# Asked once: it does not change while we live.
+	container=$(container_kind)
 	if ! take_lock; then
 		s_state=busy
 		save

@@ -7,7 +7,7 @@
 # Kills the whole cgroup of unit $1 and waits until it is empty: an orphaned "activate" would switch again later.
 kill_unit() {
 	u=nixgate-$p_run-$1.service
-	c=$(alone systemctl show --property=ControlGroup --value "$u" 2>/dev/null)
+	c=$(own_cgroup "$1")
 	n=0
 	while cgroup_busy "$c" || unit_lives "${u%.service}"; do
 		alone systemctl kill --signal=KILL "$u" 2>/dev/null
@@ -17,6 +17,33 @@ kill_unit() {
 		if [ $n -le 10 ]; then alone sleep 0.02; else alone sleep 0.2; fi
 	done
 	return 0
+}
+
+# The control group of unit $1, as it wrote it down itself; systemd's word where it did not come to that.
+own_cgroup() {
+	while IFS= read -r l; do
+		case $l in
+		0::/?* | *:name=systemd:/?*)
+			printf '%s\n' "/${l#*:/}"
+			return
+			;;
+		esac
+	done 2>/dev/null <"$dir/$1.cgroup"
+	alone systemctl show --property=ControlGroup --value "nixgate-$p_run-$1.service" 2>/dev/null
+}
+
+# A unit that has said its last word needs a moment to be gone. Whatever stays is killed.
+let_end() {
+	c=$(own_cgroup "$1")
+	n=0
+	while cgroup_busy "$c"; do
+		n=$((n + 1))
+		if [ $n -gt 10 ]; then
+			kill_unit "$1"
+			return
+		fi
+		alone sleep 0.01
+	done
 }
 
 cgroup_busy() {
@@ -32,7 +59,9 @@ cgroup_busy() {
 # $1 name  $2 toplevel  $3 action  $4 a variable to set, or nothing
 run_stc() {
 	rc=126 timed_out=''
-	alone rm -f "$dir/$1.rc" "$dir/$1.rc.new"
+	# A unit of this name that ran before must be gone from systemd too, or its name is taken.
+	[ ! -e "$dir/$1.rc" ] || kill_unit "$1"
+	alone rm -f "$dir/$1.rc" "$dir/$1.rc.new" "$dir/$1.cgroup"
 	l=$p_previous/sw/lib/locale/locale-archive
 	[ -r "$l" ] && l=LOCALE_ARCHIVE=$l || l=LOCALE_ARCHIVE=
 	stc_unlock
@@ -65,7 +94,7 @@ run_stc() {
 		rc=137
 	fi
 	# Whatever is left in its cgroup ends before anything else starts.
-	kill_unit "$1" || note "$1: processes are left that cannot be killed"
+	let_end "$1" || note "$1: processes are left that cannot be killed"
 }
 
 # A unit that hangs while stopping would hang the next run as well. A hung start needs nothing.
@@ -82,20 +111,22 @@ kill_stop_jobs() {
 
 # --- what ran before ------------------------------------------------------------------------------------------------
 
-# Units whose absence after a revert would be our doing: not sessions, not transient ones.
-active_units() {
-	systemctl list-units --state=active --type=service,socket,timer,path,mount,automount,swap --no-legend --plain \
-		--no-pager --full | while read -r u _; do
-		case $u in
-		'' | nixgate-* | session-* | user@* | user-runtime-dir@* | run-*) ;;
-		*) printf '%s\n' "$u" ;;
-		esac
-	done
-}
-
+# What is active, and what has failed now or had at preflight, by one question. Active are units whose absence after a revert would be our
+# doing: not sessions, not transient ones, not ours.
 remember() {
-	alone active_units >"$dir/active-before" 9>&-
-	alone failed_units >"$dir/failed-before" 9>&-
+	: >"$dir/active-before"
+	for u in $p_failed; do printf '%s\n' "$u"; done >"$dir/failed-before"
+	alone systemctl list-units --all --no-legend --plain --no-pager --full 2>/dev/null | {
+		while read -r u _ a _; do
+			case $u:$a in
+			nixgate-*) ;;
+			*:failed) printf '%s\n' "$u" >>"$dir/failed-before" ;;
+			session-* | user@* | user-runtime-dir@* | run-*) ;;
+			*.service:active | *.socket:active | *.timer:active | *.path:active | *.mount:active | *.automount:active | \
+				*.swap:active) printf '%s\n' "$u" >>"$dir/active-before" ;;
+			esac
+		done
+	} 3>&- 8>&- 9>&-
 }
 
 # Prints those of the units on stdin that are down, may be started by name, and should be.

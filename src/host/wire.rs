@@ -112,6 +112,18 @@ pub(super) fn wire(
     })
 }
 
+/// What makes a shell root's: the prelude alone, which says how it went and then has sudo start another shell in this
+/// one's place. The answer is `sudo`, or `user` where nothing changed.
+///
+/// # Errors
+/// As for [`wire`].
+pub(super) fn root_wire(endpoint: &Endpoint, deadline: Duration) -> Result<Wire, HostError> {
+    let mut wire = wire(endpoint, &Script::new(":"), Privilege::Root, deadline)?;
+    wire.text = format!("{{\nset -- {} keep auto 1\n{PRELUDE}\n}}\n", wire.nonce);
+    wire.privilege = Privilege::RootIfPossible;
+    Ok(wire)
+}
+
 fn password_lines(secret: &Secret, nonce: &str) -> Result<String, HostError> {
     let text = secret.expose();
     if text.contains(['\n', '\0']) {

@@ -6,7 +6,7 @@ use super::said;
 use crate::diff::PathSize;
 use crate::failure::{Failure, Reason};
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// What a store knows about one path.
@@ -117,6 +117,57 @@ pub async fn closure<E: Exec>(
     closure_of(toplevel, &output)
 }
 
+/// The same for two closures, which share most of their paths: `$1`, and what the link `$2` leads to, named first.
+const DUMP_TWO: &str = r#"set -e
+other=$(readlink -f -- "$2")
+printf '%s\n' "$other"
+paths=$(nix-store -qR -- "$1" "$other")
+[ -n "$paths" ]
+printf '%s\n' "$paths" | xargs nix-store --dump-db
+"#;
+
+/// Reads the closure of `toplevel` and that of what `link` leads to, in one command.
+///
+/// # Errors
+/// One of them is not there, or not whole: [`closure`] tells which.
+pub async fn closure_and_linked<E: Exec>(
+    exec: &E,
+    toplevel: &StorePath,
+    link: &str,
+    deadline: Duration,
+) -> Result<(Closure, Closure), Failure> {
+    let output = super::script(exec, DUMP_TWO, &[toplevel.as_str(), link], None, deadline).await?;
+    let what = format!("cannot read the closures of {toplevel} and {link}");
+    if !output.ok() {
+        return Err(said::failure(Reason::Store, what, &output));
+    }
+    two(toplevel, &output.out()).map_err(|why| Failure::failed(Reason::Store, what).why(why))
+}
+
+fn two(toplevel: &StorePath, text: &str) -> Result<(Closure, Closure), String> {
+    let (other, dump) = text.split_once('\n').unwrap_or((text, ""));
+    let other = StorePath::new(other).map_err(|error| error.to_string())?;
+    let entries = parse_dump_db(dump)?;
+    Ok((within(&entries, toplevel)?, within(&entries, &other)?))
+}
+
+/// The closure of `toplevel` out of a list that may hold more.
+fn within(entries: &[PathInfo], toplevel: &StorePath) -> Result<Closure, String> {
+    let known: HashMap<&StorePath, &PathInfo> = entries.iter().map(|entry| (&entry.path, entry)).collect();
+    let mut found: HashMap<&StorePath, &PathInfo> = HashMap::new();
+    let mut open = vec![toplevel];
+    while let Some(path) = open.pop() {
+        if found.contains_key(path) {
+            continue;
+        }
+        // What is missing is named by Closure::new.
+        let Some(entry) = known.get(path) else { continue };
+        found.insert(path, entry);
+        open.extend(&entry.references);
+    }
+    Closure::new(toplevel.clone(), found.into_values().cloned().collect())
+}
+
 /// Judges what [`closure`]'s command printed.
 pub fn closure_of(toplevel: &StorePath, output: &ExecOutput) -> Result<Closure, Failure> {
     let what = format!("cannot read the closure of {toplevel}");
@@ -169,4 +220,46 @@ pub fn parse_dump_db(text: &str) -> Result<Vec<PathInfo>, String> {
         });
     }
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> String {
+        format!("/nix/store/{}-{name}", "0".repeat(32))
+    }
+
+    fn dump(name: &str, references: &[&str]) -> String {
+        let mut text = format!("{}\n{}\n10\n\n{}\n", path(name), "0".repeat(64), references.len());
+        references
+            .iter()
+            .for_each(|name| text.push_str(&format!("{}\n", path(name))));
+        text
+    }
+
+    #[test]
+    fn two_closures_come_out_of_one_list_and_neither_holds_what_is_the_others_alone() {
+        let text = format!(
+            "{}\n{}{}{}{}",
+            path("old"),
+            dump("new", &["lib", "new"]),
+            dump("old", &["lib", "gone"]),
+            dump("lib", &[]),
+            dump("gone", &["lib"]),
+        );
+        let new = StorePath::new(&path("new")).expect("a path");
+        let (new, old) = two(&new, &text).expect("two closures");
+        let names = |closure: &Closure| closure.paths().map(|p| p.name().to_owned()).collect::<Vec<_>>();
+        assert_eq!(names(&new), ["lib", "new"]);
+        assert_eq!(names(&old), ["gone", "lib", "old"]);
+    }
+
+    #[test]
+    fn a_list_cut_short_is_no_closure() {
+        let text = format!("{}\n{}{}", path("old"), dump("new", &["lib"]), dump("old", &[]));
+        let new = StorePath::new(&path("new")).expect("a path");
+        let why = two(&new, &text).expect_err("lib is missing");
+        assert!(why.contains("-lib, which is missing"), "{why}");
+    }
 }

@@ -1,6 +1,8 @@
 //! Steps 4 to 9, the same for a release, a rollback and a deploy: hold, copy, rehearse, switch, validate, commit, mark.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::journal::{Ending, Step};
 use super::mark::{Mark, Marked, mark};
@@ -17,7 +19,7 @@ use crate::gate::preflight::Fit;
 use crate::gate::validate::{self, Subject, Validated, validate};
 use crate::gate::{Place, build, commit, copy, dry_activate, switch_test};
 use crate::git::Commit;
-use crate::host::supervisor::{self, Held, HoldError, Plan};
+use crate::host::supervisor::{self, Held, HoldError, Plan, Rehearsal};
 use crate::host::{Endpoint, Facts, Session, Shell};
 use crate::nix::StorePath;
 use crate::record::evidence::Before;
@@ -124,15 +126,38 @@ async fn drive(
     run.step(Step::Holding)?;
 
     run.log.begin(Gate::Copy);
+    let began = Instant::now();
     let plan = plan(run, facts, delivery);
-    let orphans = async {
-        if delivery.supply.is_some() {
-            copy::end_orphans(session).await;
+    let prepared = {
+        // Paths in the store and a rehearsal change nothing that the lock protects: they need not wait for it. A hold
+        // that fails ends them.
+        let mut ahead = pin!(ahead(session, &target, delivery));
+        let mut early = None;
+        let held = {
+            let mut hold = pin!(supervisor::hold(session, &plan));
+            loop {
+                tokio::select! {
+                    held = &mut hold => break held,
+                    done = &mut ahead, if early.is_none() => early = Some(done),
+                }
+            }
+        };
+        match held {
+            Ok(held) => {
+                let rest = async {
+                    match early {
+                        Some(done) => done,
+                        None => ahead.await,
+                    }
+                };
+                let done = prepare(run, session, &held, (&facts.boot, began), delivery, rest).await;
+                Ok((held, done))
+            }
+            Err(error) => Err(error),
         }
     };
-    let (held, ()) = tokio::join!(supervisor::hold(session, &plan), orphans);
-    let held = match held {
-        Ok(held) => held,
+    let (held, prepared) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
             // A host that changed in the meantime may have been released: then its record says by whom.
             let changed = matches!(error, HoldError::Changed { .. });
@@ -145,7 +170,6 @@ async fn drive(
             return Err(overtaken(run, delivery, now.as_ref())?.unwrap_or_else(|| error.failure(&target)));
         }
     };
-    let prepared = prepare(run, session, &held, &facts.boot, delivery).await;
     if !matches!(prepared, Ok(None)) {
         let_go(session, &held).await;
     }
@@ -324,6 +348,7 @@ fn plan(run: &Run<'_>, facts: &Facts, delivery: &Delivery<'_>) -> Plan {
         who: run.state.by.clone(),
         candidate: delivery.toplevel.to_string(),
         seen: facts.here.clone(),
+        failed: facts.failed_units.clone(),
         lease: settings.timeouts.confirm,
         activate: settings.timeouts.activate,
         reboot_on_failed_revert: settings.reboot_on_failed_revert,
@@ -366,13 +391,45 @@ fn overtaken(
     ))
 }
 
+/// What is done beside the taking of the lock, and goes on under it.
+enum Ahead {
+    Copied(&'static str),
+    /// Nothing had to be copied, so that the rehearsal could begin.
+    Rehearsed(Box<Rehearsal>),
+}
+
+async fn ahead(session: &Session, target: &str, delivery: &Delivery<'_>) -> Result<Ahead, Failure> {
+    let Some(place) = delivery.supply else {
+        return rehearse(session, target, delivery)
+            .await
+            .map(|seen| Ahead::Rehearsed(Box::new(seen)));
+    };
+    copy::end_orphans(session).await;
+    copy::copy(delivery.settings, place, session, &delivery.toplevel)
+        .await
+        .map(Ahead::Copied)
+}
+
+async fn rehearse(session: &Session, target: &str, delivery: &Delivery<'_>) -> Result<Rehearsal, Failure> {
+    let limit = delivery.settings.timeouts.activate;
+    dry_activate::rehearse(
+        session,
+        target,
+        delivery.toplevel.as_str(),
+        &delivery.closure,
+        limit,
+    )
+    .await
+}
+
 /// Copy and rehearsal under the lock. `Some` when the run ends here.
 async fn prepare(
     run: &mut Run<'_>,
-    session: &mut Session,
+    session: &Session,
     held: &Held,
-    booted: &str,
+    (booted, began): (&str, Instant),
     delivery: &Delivery<'_>,
+    ahead: impl Future<Output = Result<Ahead, Failure>>,
 ) -> Result<Option<Outcome>, Failure> {
     let target = run.target.to_string();
     let repo = run.world.repo;
@@ -389,18 +446,21 @@ async fn prepare(
         }
     };
     let toplevel = delivery.toplevel.as_str();
-    let limit = delivery.settings.timeouts.activate;
-    let work = async {
-        match delivery.supply {
-            Some(place) => copy::copy(delivery.settings, place, session, &delivery.toplevel).await,
-            None => Ok("already there"),
-        }
-    };
     let log = &mut run.log;
     let steps = async {
-        log.pass(work.await?);
-        log.begin(Gate::DryActivate);
-        dry_activate::rehearse(log, session, &target, toplevel, &delivery.closure, limit).await
+        let seen = match ahead.await? {
+            Ahead::Rehearsed(seen) => {
+                log.pass("already there");
+                log.begin_since(Gate::DryActivate, began);
+                *seen
+            }
+            Ahead::Copied(from) => {
+                log.pass(from);
+                log.begin(Gate::DryActivate);
+                rehearse(session, &target, delivery).await?
+            }
+        };
+        dry_activate::judged(log, &target, toplevel, seen)
     };
     let (rehearsed, again) = copy::keeping(held, session, async { tokio::join!(steps, again) }).await;
     let again = again?;
@@ -456,7 +516,7 @@ async fn prepare(
 /// `--boot`: profile and boot default now, proof after the reboot. `booted` names the boot that the host is in.
 async fn boot(
     run: &mut Run<'_>,
-    session: &mut Session,
+    session: &Session,
     held: &Held,
     booted: &str,
     delivery: &Delivery<'_>,
@@ -464,7 +524,7 @@ async fn boot(
     let target = run.target.to_string();
     run.log.begin(Gate::Commit);
     let limit = delivery.settings.timeouts.activate * 2;
-    let set = supervisor::set_boot(session, delivery.toplevel.as_str(), &held.previous, limit)
+    let set = supervisor::set_boot(&mut &*session, delivery.toplevel.as_str(), &held.previous, limit)
         .await
         .map_err(|error| error.failure(&target))?;
     if set.outcome != crate::host::stc::Stc::Done {

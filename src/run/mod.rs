@@ -1,6 +1,7 @@
 //! Runs: sequences of gates on one target, with a journal that another process can finish from.
 
 mod deliver;
+mod early;
 mod hooks;
 pub mod journal;
 mod mark;

@@ -51,8 +51,7 @@ impl Order<'_> {
             run: self.run,
             target: self.target.as_str(),
         };
-        let desk = build::prepare(place, self.target.as_str(), self.settings).await?;
-        let built = build::build(&source, place, desk, &self.link()).await?;
+        let built = build::build(&source, place, &self.link()).await?;
         let limit = self.settings.timeouts.build;
         let (closure, system) = tokio::join!(
             nix::closure(&place, &built.toplevel, limit),

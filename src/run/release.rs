@@ -142,6 +142,7 @@ async fn drive(
     let (settings, commit) = (&resolved.settings, &resolved.commit);
     let endpoint = reach::endpoint(&target, settings, run.world.asker)?;
     let dir = RunDir::new().map_err(Failure::from)?;
+    repo.share_connections(dir.path());
     let id = run.id().to_owned();
     let order = Order {
         repo,
@@ -165,11 +166,16 @@ async fn drive(
             _ => Ok(()),
         }
     };
-    let services = &settings.preflight.services;
+    let wanted = preflight::Asked {
+        services: &settings.preflight.services,
+        checks: &[],
+        files: &resolve::NO_FILES,
+        trust: copies(settings),
+    };
     let asking = async {
         tokio::join!(
             resolve::remote_side(repo, &settings.remote, &target),
-            preflight::read(&endpoint, &dir, services, &[], &resolve::NO_FILES),
+            preflight::read(&endpoint, &dir, wanted),
             push
         )
     };
@@ -188,17 +194,22 @@ async fn drive(
         };
         match judged(run, resolved, options, verb, answers).await {
             Err(failure) => Err(failure),
-            Ok(ready) => {
+            Ok(mut ready) => {
                 run.log.begin_since(Gate::Build, asked);
                 let product = match early {
                     Some(product) => product,
-                    None => building.await,
+                    // While it builds, what gate 3 wants to know of the target.
+                    None => {
+                        let (product, running) = tokio::join!(building, what_runs(&ready.fit, settings));
+                        ready.running = running;
+                        product
+                    }
                 };
                 Ok((ready, product))
             }
         }
     };
-    let (ready, product) = match begun {
+    let (mut ready, product) = match begun {
         Ok(begun) => begun,
         Err(failure) => {
             order.clear(builder).await;
@@ -212,7 +223,7 @@ async fn drive(
     };
     let on_target = order.on_target();
     let compared = match product {
-        Ok(product) => compared(run, resolved, options, verb, &ready, product).await,
+        Ok(product) => compared(run, resolved, options, verb, &mut ready, product).await,
         Err(failure) => Err(failure),
     };
     let (toplevel, closure) = match compared {
@@ -277,6 +288,16 @@ struct Ready {
     fit: Fit,
     remote: RemoteSide,
     ledger: Option<Ledger>,
+    /// The closure that runs, where it was read already.
+    running: Option<Closure>,
+}
+
+/// The closure that runs on the target. One that cannot be read is asked for again, by gate 3, which says why.
+async fn what_runs(fit: &Fit, settings: &Settings) -> Option<Closure> {
+    let running = StorePath::new(fit.facts.here.running.as_deref()?).ok()?;
+    nix::closure(&Place::Host(&fit.session), &running, settings.timeouts.build)
+        .await
+        .ok()
 }
 
 /// Step 0's rules and gate 1, over what was asked.
@@ -306,7 +327,7 @@ async fn judged(
         limits: &settings.preflight,
         advisory: false,
         accept_drift: options.check.accept_drift,
-        copies: settings.builder.host != "target" && !settings.is_local(),
+        copies: copies(settings),
         horizon: horizon(settings),
         specialisation: &settings.specialisation,
     };
@@ -318,7 +339,17 @@ async fn judged(
     resolve::refuse_unknown_record(&target, ledger.as_ref(), carried, options.supersede, &mut run.log)?;
     drift(run, ledger.as_ref(), &fit.facts);
     run.log.pass("");
-    Ok(Ready { fit, remote, ledger })
+    Ok(Ready {
+        fit,
+        remote,
+        ledger,
+        running: None,
+    })
+}
+
+/// The closure comes from elsewhere, as the login user.
+fn copies(settings: &Settings) -> bool {
+    settings.builder.host != "target" && !settings.is_local()
 }
 
 /// How long a run may be at work on the host, in seconds.
@@ -467,7 +498,7 @@ async fn compared(
     resolved: &Resolved,
     options: &ReleaseOptions,
     verb: Verb,
-    ready: &Ready,
+    ready: &mut Ready,
     product: Product,
 ) -> Result<Compared, Failure> {
     let repo = run.world.repo;
@@ -496,9 +527,11 @@ async fn compared(
         Failure::failed(Reason::Check, format!("{target}: what runs is no toplevel")).why(bad.to_string())
     })?;
     let new = product.closure;
-    let old = match running == toplevel {
-        true => None,
-        false => {
+    let known = ready.running.take().filter(|closure| closure.toplevel == running);
+    let old = match (running == toplevel, known) {
+        (true, _) => None,
+        (_, Some(closure)) => Some(closure),
+        _ => {
             let place = Place::Host(&ready.fit.session);
             Some(nix::closure(&place, &running, settings.timeouts.build).await?)
         }

@@ -1,6 +1,7 @@
 //! `rollback` and `deploy`: a recorded closure goes back onto its host. No evaluation, no build.
 
 use super::deliver::{Delivery, Options, Outcome, deliver};
+use super::early::{Host, guess, read};
 use super::journal::Verb;
 use super::{Run, World, reach, resolve};
 use crate::config::Settings;
@@ -59,11 +60,20 @@ async fn go(
     let settings = reach::settings_now(&world, target, options.host.as_deref())?;
     let endpoint = reach::endpoint(target, &settings, world.asker)?;
     let dir = RunDir::new().map_err(Failure::from)?;
-    // The host is called while the remote is asked; nothing is read from it before the records say what to look for.
-    let (remote, reached) = tokio::join!(
-        resolve::remote_side(repo, &settings.remote, target),
-        preflight::reach(&endpoint, &dir)
-    );
+    repo.share_connections(dir.path());
+    // The host is read while the remote is asked, by the records that are here. Where the remote's say something else,
+    // it is read again.
+    let early = resolve::own_ledger(repo, target)?.and_then(|ledger| guess(&ledger, options, verb).ok());
+    let (remote, host) = tokio::join!(resolve::remote_side(repo, &settings.remote, target), async {
+        let reached = preflight::reach(&endpoint, &dir).await;
+        match early {
+            None => Host::Reached(Box::new(reached)),
+            Some(guess) => Host::Read {
+                of: guess.record,
+                result: Box::new(read(world, target, (reached, &endpoint), &settings, &guess).await),
+            },
+        }
+    });
     let remote = remote?;
     let Some(ledger) = chain(world, target, &settings)? else {
         return Err(
@@ -75,7 +85,7 @@ async fn go(
     let journal = if rehearse { Verb::Check } else { verb };
     let mut run = Run::new(world, target, journal, &ledger.head().commit.to_string(), by);
     run.state.verb = verb;
-    let host = (reached, &endpoint, &dir);
+    let host = (host, &endpoint, &dir);
     let result = drive(
         &mut run, &settings, &ledger, remote, host, options, verb, rehearse,
     )
@@ -107,7 +117,7 @@ async fn drive(
     settings: &Settings,
     ledger: &Ledger,
     remote: RemoteSide,
-    (reached, endpoint, dir): (preflight::Reached, &Endpoint, &RunDir),
+    (host, endpoint, dir): (Host, &Endpoint, &RunDir),
     options: &RestoreOptions,
     verb: Verb,
     rehearse: bool,
@@ -125,24 +135,19 @@ async fn drive(
         (_, None) => None,
     };
     run.log.begin(Gate::Preflight);
-    let guess = match &asked {
-        Some(choice) => choice.source,
-        None => ledger
-            .rollback_choice(None)
-            .map_or(ledger.head(), |choice| choice.source),
-    };
+    let guess = guess(ledger, options, verb)?;
     let commit = repo.commit(&guess.commit)?;
     let checked =
         resolve::checks_of(repo, &mut run.log, &commit, &target)?.unwrap_or_else(|| settings.clone());
-    let files = resolve::files_of(repo, &commit.id, &checked.checks)?;
-    let reading = preflight::read_over(
-        reached,
-        endpoint,
-        &checked.preflight.services,
-        &checked.checks,
-        &files,
-    )
-    .await?;
+    let (reading, known) = match host {
+        Host::Read { of, result } if of == guess.record => (*result)?,
+        Host::Read { result, .. } => {
+            let reached = (*result)?.0.reached();
+            read(run.world, &target, (reached, endpoint), settings, &guess).await?
+        }
+        Host::Reached(reached) => read(run.world, &target, (*reached, endpoint), settings, &guess).await?,
+    };
+    let (known, running) = known.unzip();
     let rules = Rules {
         limits: &settings.preflight,
         advisory: true,
@@ -167,7 +172,7 @@ async fn drive(
     }
     // The commit that is restored may be another than was guessed.
     let commit = repo.commit(&choice.source.commit)?;
-    let checked = match choice.source.oid == guess.oid {
+    let checked = match choice.source.oid == guess.record {
         true => checked,
         false => {
             resolve::checks_of(repo, &mut run.log, &commit, &target)?.unwrap_or_else(|| settings.clone())
@@ -184,15 +189,9 @@ async fn drive(
     run.log
         .skip(Gate::Build, "a recorded closure: no evaluation, no build");
     run.log.begin(Gate::Diff);
-    let (toplevel, closure, supply) = found(run, &choice, &fit, settings, dir, rehearse).await?;
+    let (toplevel, closure, supply) = found(run, &choice, &fit, settings, dir, rehearse, known).await?;
     evidence(run, &choice, &closure, &commit);
-    let running = fit
-        .facts
-        .here
-        .running
-        .as_deref()
-        .and_then(|path| StorePath::new(path).ok());
-    let detail = compared(run, &fit.session, running, &closure, settings).await;
+    let detail = compared(run, &fit, running, &closure, settings).await;
     run.log.pass(detail);
 
     let builder = supply;
@@ -304,6 +303,7 @@ async fn found(
     settings: &Settings,
     dir: &RunDir,
     rehearse: bool,
+    known: Option<Closure>,
 ) -> Result<(StorePath, Closure, Option<Supply>), Failure> {
     let target = run.target.clone();
     let toplevel = StorePath::new(choice.toplevel()).map_err(|bad| {
@@ -315,7 +315,10 @@ async fn found(
     })?;
     let limit = settings.timeouts.build;
     let root = rooted(&target, choice, &fit.facts);
-    let there = nix::closure(&Place::Host(&fit.session), &toplevel, limit).await;
+    let there = match known.filter(|closure| closure.toplevel == toplevel) {
+        Some(closure) => Ok(closure),
+        None => nix::closure(&Place::Host(&fit.session), &toplevel, limit).await,
+    };
     let trouble = match there {
         Ok(closure) => {
             intact(choice, &closure, &target)?;
@@ -447,15 +450,20 @@ fn evidence(run: &mut Run<'_>, choice: &Choice<'_>, closure: &Closure, commit: &
 /// The diff against what runs; a host whose running closure cannot be read is no reason not to go back.
 async fn compared(
     run: &mut Run<'_>,
-    session: &Session,
-    running: Option<StorePath>,
+    fit: &Fit,
+    known: Option<Closure>,
     closure: &Closure,
     settings: &Settings,
 ) -> String {
-    let Some(running) = running else {
+    let running = fit.facts.here.running.as_deref();
+    let Some(running) = running.and_then(|path| StorePath::new(path).ok()) else {
         return "what runs cannot be read".to_owned();
     };
-    match nix::closure(&Place::Host(session), &running, settings.timeouts.build).await {
+    let old = match known.filter(|closure| closure.toplevel == running) {
+        Some(closure) => Ok(closure),
+        None => nix::closure(&Place::Host(&fit.session), &running, settings.timeouts.build).await,
+    };
+    match old {
         Ok(old) => {
             let (evidence, headline): (DiffEvidence, String) = diff::packages(&mut run.log, &old, closure);
             run.evidence.diff = Some(evidence);

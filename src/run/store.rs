@@ -426,6 +426,7 @@ impl<'a> Desk<'a> {
             who: self.world.repo.committer()?.to_string(),
             candidate: running,
             seen: facts.here.clone(),
+            failed: facts.failed_units.clone(),
             lease: self.settings.timeouts.confirm,
             activate: self.settings.timeouts.activate,
             reboot_on_failed_revert: false,

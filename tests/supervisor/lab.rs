@@ -204,6 +204,7 @@ impl Trial {
             who: "Ann <ann@example.org>".into(),
             candidate: candidate.into(),
             seen: facts.here.clone(),
+            failed: facts.failed_units.clone(),
             lease: Duration::from_secs(lease),
             activate: Duration::from_secs(activate),
             reboot_on_failed_revert: false,

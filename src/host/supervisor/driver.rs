@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::super::bootdefault::COMMON;
 use super::super::state::{Phase, State};
 use super::super::stc::Stc;
-use super::super::{HostError, Privilege, Remote, Script, Session, Shell};
+use super::super::{HostError, Output, Privilege, Remote, Script, Session, Shell};
 use super::after::LEFTOVER;
 use super::error::{HoldError, SupervisorError, holder};
 use super::plan::{Plan, check_run};
@@ -17,6 +17,10 @@ const UNITS: &str = include_str!("../units.sh");
 const SUPERVISOR: &str = include_str!("../supervisor.sh");
 const TELL: &str = include_str!("tell.sh");
 const SHOW: &str = include_str!("show.sh");
+
+/// Stands between what several scripts print; the same as a format for `printf` in sh.
+const SECTION_LINE: &str = "\n--nixgate-section--\n";
+const SECTION: &str = "\\n--nixgate-section--\\n";
 
 /// What a message to a living supervisor may take, link included.
 const PROMPT: Duration = Duration::from_secs(15);
@@ -290,6 +294,39 @@ impl Held {
         self.tell(shell, "renew", PROMPT).await
     }
 
+    /// Renews the lease and runs `script` in the same round trip, whatever the supervisor answers.
+    ///
+    /// # Errors
+    /// As [`Held::renew`]; `script` has run then all the same, unless the connection failed.
+    pub async fn renew_with(
+        &self,
+        shell: &mut Shell,
+        script: &Script,
+        privilege: Privilege,
+        deadline: Duration,
+    ) -> Result<Output, SupervisorError> {
+        let nonce = super::super::wire::nonce();
+        let mut both = Script::new(format!(
+            "(\n{TELL}\n)\nshift 4\nprintf '{SECTION}'\n{}",
+            script.text
+        ))
+        .arg(&self.run)
+        .arg(PROMPT.as_secs().to_string())
+        .arg("renew")
+        .arg(&nonce)
+        .args(script.args.iter().cloned());
+        both.input = script.input.clone();
+        let mut output = shell
+            .run(&both, privilege, deadline + PROMPT)
+            .await
+            .map_err(SupervisorError::Host)?;
+        let text = output.text().into_owned();
+        let (state, rest) = text.split_once(SECTION_LINE).ok_or(SupervisorError::Gone)?;
+        answered(state, &nonce)?;
+        output.stdout = rest.as_bytes().to_vec();
+        Ok(output)
+    }
+
     /// The state now.
     ///
     /// # Errors
@@ -415,26 +452,31 @@ impl Held {
             .run(&script, Privilege::Root, deadline)
             .await
             .map_err(SupervisorError::Host)?;
-        let state = State::parse(&output.text()).ok_or(SupervisorError::Gone)?;
-        if state.nonce != nonce || state.answer.is_empty() {
-            return Err(SupervisorError::Silent {
-                state: Box::new(state),
-            });
-        }
-        if state.answer != "ok" {
-            return Err(SupervisorError::Refused {
-                why: state.answer.clone(),
-                state: Box::new(state),
-            });
-        }
-        Ok(state)
+        answered(&output.text(), &nonce)
     }
+}
+
+/// Judges what the supervisor answered to the message that bore `nonce`.
+fn answered(text: &str, nonce: &str) -> Result<State, SupervisorError> {
+    let state = State::parse(text).ok_or(SupervisorError::Gone)?;
+    if state.nonce != nonce || state.answer.is_empty() {
+        return Err(SupervisorError::Silent {
+            state: Box::new(state),
+        });
+    }
+    if state.answer != "ok" {
+        return Err(SupervisorError::Refused {
+            why: state.answer.clone(),
+            state: Box::new(state),
+        });
+    }
+    Ok(state)
 }
 
 /// Takes `show.sh`'s output apart: the state, then stdout and stderr with their sizes before them.
 fn split_sections(bytes: &[u8]) -> (String, String, String) {
     let text = String::from_utf8_lossy(bytes);
-    let mut parts = text.splitn(3, "\n--nixgate-section--\n");
+    let mut parts = text.splitn(3, SECTION_LINE);
     let mut next = || parts.next().unwrap_or_default().to_owned();
     (next(), next(), next())
 }

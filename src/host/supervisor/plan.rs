@@ -20,6 +20,8 @@ pub struct Plan {
     pub candidate: String,
     /// As preflight read it. The host must still be like this when the lock is taken.
     pub seen: Where,
+    /// Units that had failed at preflight: one that flaps and is up when the switch begins is no new failure later.
+    pub failed: Vec<String>,
     /// Silence that makes the supervisor release or revert.
     pub lease: Duration,
     /// Deadline of each run of switch-to-configuration.
@@ -79,6 +81,14 @@ impl Plan {
                 "p_specialisation",
                 self.specialisation.clone().unwrap_or_default(),
             ),
+            (
+                "p_failed",
+                self.failed
+                    .iter()
+                    .map(|unit| line(unit))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            ),
             ("p_lease", self.lease.as_secs().max(2).to_string()),
             ("p_activate", self.activate.as_secs().max(1).to_string()),
             (
@@ -134,6 +144,7 @@ mod tests {
                 boot_default: BootDefault::Path("/nix/store/a-nixos-system".into()),
                 boot_loader: "grub".into(),
             },
+            failed: vec!["flap.service".into(), "it's.service".into()],
             lease: Duration::from_secs(30),
             activate: Duration::from_secs(600),
             reboot_on_failed_revert: true,
@@ -146,7 +157,8 @@ mod tests {
     #[test]
     fn every_value_is_quoted_and_stays_on_its_line() {
         let text = plan().text().expect("a plan");
-        assert_eq!(text.lines().count(), 10);
+        assert_eq!(text.lines().count(), 11);
+        assert!(text.contains("p_failed=\"flap.service it's.service\""), "{text}");
         assert!(text.contains("p_who=\"Ann O'Neil <a@b> rm -rf /\""), "{text}");
         assert!(text.contains("p_reboot=1"));
     }

@@ -17,13 +17,13 @@ while busy; do
 	n=$((n + 1))
 	read -r now _ </proc/uptime
 	[ $((${now%.*} - begun)) -lt "$2" ] || break
-	if [ $((n % 20)) = 0 ]; then
+	if [ $((n % 40)) = 0 ]; then
 		case $(systemctl show --property=ActiveState --value "nixgate-$1.service") in
 		active | activating | deactivating | reloading) ;;
 		*) break ;;
 		esac
 	fi
-	if [ $n -lt 200 ]; then sleep 0.03; else sleep 0.2; fi
+	if [ $n -lt 200 ]; then sleep 0.015; else sleep 0.2; fi
 done
 cat "$dir/state" 2>/dev/null
 printf '\n--nixgate-section--\n'
