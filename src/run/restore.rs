@@ -415,7 +415,7 @@ fn intact(choice: &Choice<'_>, closure: &Closure, target: &Target) -> Result<(),
     ))
     .why(format!("recorded digest {recorded}"))
     .why(format!("found          {digest}"))
-    .next(format!("on {target}: nix-store --verify --check-contents")))
+    .next(format!("git nixgate store check {target} --contents")))
 }
 
 /// What the new record says of the closure: what the restored one said.

@@ -336,13 +336,19 @@ impl<'a> Desk<'a> {
         if rows > 0 {
             what.push(format!("rows of the database that refer to nothing: {rows}"));
         }
+        let what = what.join("; ");
         let question = format!(
-            "{}\nchange {target}'s Nix database by hand? Its daemon is stopped meanwhile, and the database is backed up \
-             first [y/N]",
-            what.join("; ")
+            "{what}\nchange {target}'s Nix database by hand? Its daemon is stopped meanwhile, and the database is \
+             backed up first [y/N]"
         );
-        if let Err(failure) = self.agreed(options.surgery, question, "--yes --surgery").await {
-            self.log.note(format!("the database stays as it is: {failure}"));
+        if self
+            .agreed(options.surgery, question, "--yes --surgery")
+            .await
+            .is_err()
+        {
+            self.log.note(format!(
+                "{what}; the database stays as it is: nobody said yes (git nixgate store repair {target} --surgery)"
+            ));
             return Ok(None);
         }
         let root = As(Privilege::Root, &self.session);
