@@ -12,6 +12,7 @@ pub mod dryrun;
 pub mod facts;
 pub mod probe;
 pub mod rundir;
+pub mod said;
 pub mod script;
 pub mod session;
 pub mod shell;
