@@ -153,6 +153,10 @@ pub struct Release {
     /// Emergency: switch without validation; never recorded. The target's name must be typed
     #[arg(long)]
     pub skip_validation: bool,
+    /// Where the closure does not fit on the target, collect garbage there first; known-good closures and what runs
+    /// stay
+    #[arg(long)]
+    pub gc: bool,
     #[command(flatten)]
     pub reach: Reach,
 }

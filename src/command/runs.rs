@@ -35,6 +35,7 @@ pub(super) fn release(args: cli::Release, ui: &Ui) -> ui::Outcome {
         boot: args.boot,
         confirm: args.confirm,
         skip_validation: args.skip_validation,
+        gc: args.gc,
     };
     answer(ui, wait(run::release(world(&repo, ui, &asker), &target, options)))
 }

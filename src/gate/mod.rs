@@ -10,6 +10,7 @@ pub mod known_good;
 mod log;
 mod place;
 pub mod preflight;
+pub mod pressure;
 pub mod store;
 pub mod switch_test;
 pub mod validate;

@@ -10,6 +10,7 @@ mod channel;
 pub mod connect;
 pub mod dryrun;
 pub mod facts;
+pub mod pressure;
 pub mod probe;
 pub mod rundir;
 pub mod said;

@@ -7,6 +7,7 @@
 
 mod build;
 mod closure;
+mod collect;
 mod copy;
 mod examine;
 mod exec;
@@ -22,6 +23,7 @@ mod system;
 
 pub use build::{BuildError, BuildKind, BuildRequest, Built, Evaluated, RemoteBuild, build, evaluate};
 pub use closure::{Closure, PathInfo, closure, closure_and_linked, closure_of, parse_dump_db};
+pub use collect::collect_garbage;
 pub use copy::{CopyError, CopyKind, CopyRequest, Missing, archive_inputs, copy, missing};
 pub use examine::{Broken, Database, Examined, Fault, Keeper, StoreHealth, examine, parse as parse_examined};
 pub use exec::{Exec, ExecOutput, LocalExec};

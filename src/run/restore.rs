@@ -156,6 +156,7 @@ async fn drive(
         copies: false,
         horizon: super::release::horizon(settings),
         specialisation: &settings.specialisation,
+        gc: false,
     };
     let fit = reading.judged(&mut run.log, target.as_str(), &rules).await?;
     if !rehearse {
@@ -207,7 +208,7 @@ async fn drive(
         endpoint,
         commit: &commit,
         toplevel,
-        closure: closure.paths().map(ToString::to_string).collect(),
+        closure: &closure,
         supply: builder.as_ref().map(as_place),
         builder: None,
         built_on_target: None,

@@ -44,7 +44,9 @@ fn limits() -> Preflight {
         disk_percent: 90,
         boot_free: 200 << 20,
         memory_free: 256 << 20,
+        memory_pressure: 40.0,
         load_per_core: 0.0,
+        usage_factor: 4.0,
         services: vec!["sshd".into()],
     }
 }
@@ -78,6 +80,7 @@ fn judged_for(login: &Login, facts: &Facts, services: &[Answer], advisory: bool)
         copies: true,
         horizon: 900,
         specialisation: "",
+        gc: false,
     };
     preflight::judge(&found, &rules)
 }

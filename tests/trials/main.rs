@@ -11,6 +11,7 @@ mod crash;
 mod exits;
 mod hand;
 mod infra;
+mod pressure;
 mod records;
 mod rollback;
 mod s0;
