@@ -67,17 +67,23 @@ pub async fn repair_from(
     Ok(given)
 }
 
-/// Copies paths that the target's database does not call valid, into its own store.
+/// Copies those of `paths` that `source` has into the target's own store, whose database does not call them valid; says
+/// which.
 ///
 /// # Errors
-/// They did not get through.
+/// The source cannot be asked, or they did not get through.
 pub async fn send_missing(
     source: Place<'_>,
     target: &Session,
     settings: &Settings,
     paths: &[StorePath],
-) -> Result<(), Failure> {
-    send(settings, source, target, &target.nix_store_uri(), paths).await
+) -> Result<Vec<StorePath>, Failure> {
+    let has = nix::have(&source, paths, ASK).await?;
+    let sent: Vec<StorePath> = has.into_iter().map(|entry| entry.path).collect();
+    if !sent.is_empty() {
+        send(settings, source, target, &target.nix_store_uri(), &sent).await?;
+    }
+    Ok(sent)
 }
 
 /// From `source` to the store `to` on the target: straight from a builder that gets through, else through this machine.

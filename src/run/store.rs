@@ -363,13 +363,19 @@ impl<'a> Desk<'a> {
         if paths.is_empty() {
             return Ok(Some(backup));
         }
+        let mut away = paths.to_vec();
         let mut trouble = None;
         for source in sources() {
-            let sent = store::send_missing(source, &self.session, &self.settings, paths).await;
-            trouble = sent.err();
-            if trouble.is_none() {
-                break;
+            match store::send_missing(source, &self.session, &self.settings, &away).await {
+                Ok(sent) => away.retain(|path| !sent.contains(path)),
+                Err(failure) => trouble = Some(failure),
             }
+        }
+        if let Some(path) = away.first() {
+            let what = format!("{target}: {path} is forgotten and could not be copied again");
+            trouble.get_or_insert(Failure::failed(Reason::Copy, what));
+        } else {
+            trouble = None;
         }
         let unit = format!("nixgate-{run}-rejoin");
         let rejoin = nix::rejoin_sql(paths, &backup);
