@@ -1,85 +1,12 @@
 //! What Nix 2.8 and 2.26 really printed when a build failed, and what the operator gets to see of it.
 
-use git_nixgate::failure::{Failure, Reason};
+use git_nixgate::failure::Reason;
 use git_nixgate::nix::*;
-use std::sync::Mutex;
-use std::time::Duration;
 
-/// Answers with what was recorded; knows the command lines it was asked to run.
-struct Recorded {
-    answers: Mutex<Vec<(i32, String, String)>>,
-    asked: Mutex<Vec<Vec<String>>>,
-}
+#[path = "support/said.rs"]
+mod recorded;
 
-impl Recorded {
-    fn new(answers: &[(i32, &str, &str)]) -> Self {
-        let answers = answers
-            .iter()
-            .rev()
-            .map(|(s, o, e)| (*s, o.to_string(), e.to_string()))
-            .collect();
-        Recorded {
-            answers: Mutex::new(answers),
-            asked: Mutex::default(),
-        }
-    }
-
-    fn asked(&self) -> Vec<Vec<String>> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-impl Exec for Recorded {
-    async fn exec(
-        &self,
-        argv: &[String],
-        _: &[(String, String)],
-        _: Option<Vec<u8>>,
-        _: Duration,
-    ) -> Result<ExecOutput, Failure> {
-        self.asked.lock().unwrap().push(argv.to_vec());
-        let (status, stdout, stderr) = self.answers.lock().unwrap().pop().expect("an answer");
-        Ok(ExecOutput {
-            status,
-            stdout: stdout.into_bytes(),
-            stderr: stderr.into_bytes(),
-        })
-    }
-}
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
-
-fn said(name: &str) -> String {
-    std::fs::read_to_string(format!(
-        "{}/tests/data/nix-said/{name}.txt",
-        env!("CARGO_MANIFEST_DIR")
-    ))
-    .unwrap()
-}
-
-fn request() -> BuildRequest {
-    BuildRequest {
-        flake: Flakeref::verbatim("git+file:///srv/flake?rev=4585af09a829283522df053a0848054ca2c56ba6"),
-        attribute: "nixosConfigurations.cortex.config.system.build.toplevel".into(),
-        out_link: None,
-        impure: false,
-        jobs: 4,
-        remote: None,
-        deadline: Duration::from_secs(5),
-    }
-}
-
-fn failed(stderr: &str) -> BuildError {
-    // Only a missing attribute makes it ask again.
-    let exec = Recorded::new(&[(1, "", stderr), (0, r#"["cortex","orion"]"#, "")]);
-    run(build(&exec, &request())).unwrap_err()
-}
+use recorded::*;
 
 #[test]
 fn every_way_a_build_fails_is_told_apart() {
@@ -255,21 +182,6 @@ fn an_answer_that_is_not_one_toplevel_is_no_success() {
         let exec = Recorded::new(&[(0, answer, "")]);
         assert!(run(build(&exec, &request())).is_err(), "{answer}");
     }
-}
-
-fn copied(stderr: &str) -> CopyError {
-    let path =
-        StorePath::new("/nix/store/v4diabb157pvhid92hjcgxx70j15acp1-nixos-system-cortex-25.05").unwrap();
-    let request = CopyRequest {
-        from: None,
-        to: Some("ssh-ng://jarvis@cortex".into()),
-        paths: vec![path],
-        ssh_options: String::new(),
-        no_check_signatures: false,
-        substitute_on_destination: false,
-        deadline: Duration::from_secs(5),
-    };
-    run(copy(&Recorded::new(&[(1, "", stderr)]), &request)).unwrap_err()
 }
 
 #[test]

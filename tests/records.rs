@@ -37,7 +37,7 @@ fn git_reads_a_record_like_any_tag() {
     ]);
     assert_eq!(
         subject,
-        format!("Release cortex at {}: nginx: bump", made.name.short())
+        format!("Release cortex at {}: second", made.name.short())
     );
     assert!(
         work.git(&["show", "--no-patch", &name])

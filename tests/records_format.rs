@@ -4,9 +4,9 @@ mod support;
 
 use git_nixgate::event::{Gate, Verdict};
 use git_nixgate::record::evidence::{Evidence, LIMIT, canonical, redact};
-use git_nixgate::record::{Draft, Kind, Link, OnHost, Record, RecordName, Utc, sha256_hex};
+use git_nixgate::record::{Draft, Kind, Ledger, Link, OnHost, Record, RecordName, Utc, sha256_hex};
 use proptest::prelude::*;
-use support::chain::{commit, hash, release_draft};
+use support::chain::{Chain, commit, hash, release_draft};
 use support::{NOON, evidence, gate, target, utc};
 
 proptest! {
@@ -314,4 +314,88 @@ fn draft_link(draft: &Draft) -> Option<Link> {
         sha256: sha256_hex(&raw),
         name: draft.name(),
     })
+}
+
+/// The newest record of a chain, with the first line's subject as git would give it, and every record before it.
+fn newest(chain: &Chain, raw: &[u8], subject: &str) -> Result<(), String> {
+    let (oid, own) = chain.raws.last().unwrap();
+    let name = Record::parse(*oid, own, None).unwrap().name;
+    let mut records = vec![Record::parse(*oid, raw, Some(&name.ref_name())).map_err(|d| d.to_string())?];
+    for (oid, raw) in chain.raws.iter().rev().skip(1) {
+        records.push(Record::parse(*oid, raw, None).unwrap());
+    }
+    let ledger = Ledger::new(records).map_err(|d| d.to_string())?;
+    ledger.head().told(Some(subject)).map_err(|d| d.to_string())
+}
+
+#[test]
+fn no_byte_of_the_newest_record_changes_unnoticed() {
+    let mut chain = Chain::new();
+    chain.release();
+    chain.release();
+    let release = chain.raws.clone();
+    chain.rollback(None);
+    let rollback = chain.raws.clone();
+    chain.deploy(&RecordName::from_leaf(&target("cortex"), &release_name(&release)).unwrap());
+    for raws in [vec![release[0].clone()], release, rollback, chain.raws.clone()] {
+        let chain = Chain {
+            target: target("cortex"),
+            raws,
+        };
+        let raw = &chain.raws.last().unwrap().1;
+        let subject = format!("change {}", chain.raws.len());
+        newest(&chain, raw, &subject).unwrap();
+        for at in 0..raw.len() {
+            let mut changed = raw.clone();
+            changed[at] ^= 1;
+            let found = newest(&chain, &changed, &subject);
+            let around = String::from_utf8_lossy(&raw[at.saturating_sub(20)..(at + 20).min(raw.len())]);
+            assert!(
+                found.is_err(),
+                "byte {at} of record {}: {around:?}",
+                chain.raws.len()
+            );
+        }
+        // Nor is one added.
+        let text = String::from_utf8(raw.clone()).unwrap();
+        for (from, to) in [
+            ("\n\n", "\n\n\n"),
+            (" built by ", " built  by "),
+            ("cortex ", "cortex  "),
+        ] {
+            let longer = text.replacen(from, to, 1);
+            assert_ne!(longer, text, "{from:?}");
+            assert!(newest(&chain, longer.as_bytes(), &subject).is_err(), "{from:?}");
+        }
+    }
+}
+
+/// The leaf of the newest of these.
+fn release_name(raws: &[(git_nixgate::record::Oid, Vec<u8>)]) -> String {
+    let (oid, raw) = raws.last().unwrap();
+    Record::parse(*oid, raw, None).unwrap().name.leaf()
+}
+
+#[test]
+fn a_subject_that_was_redacted_is_compared_as_far_as_it_can_be() {
+    let mut draft = release_draft(&target("cortex"), 1, None);
+    draft.subject = "reach 10.0.0.2 by ssh".into();
+    draft.secrets = vec!["10.0.0.2".into()];
+    let raw = draft.payload();
+    let record = Record::parse(hash(&raw), &raw, None).unwrap();
+    assert!(
+        record.headline.ends_with(": reach [redacted] by ssh"),
+        "{}",
+        record.headline
+    );
+    record.told(Some("reach 10.0.0.2 by ssh")).unwrap();
+    let forged = String::from_utf8(raw)
+        .unwrap()
+        .replacen("Release cortex", "Release orion", 1);
+    let record = Record::parse(hash(forged.as_bytes()), forged.as_bytes(), None).unwrap();
+    assert_eq!(
+        record.told(Some("reach 10.0.0.2 by ssh")).unwrap_err().rule,
+        "prose"
+    );
+    assert_eq!(record.told(None).unwrap_err().rule, "prose");
 }

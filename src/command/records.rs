@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{person, repository, target, wait, world};
 use crate::cli;
 use crate::failure::{Exit, Failure};
-use crate::git::{Relation, Repo, Which};
+use crate::git::{Relation, Repo, Signing, Which};
 use crate::record::{Ledger, OnHost, Record, RecordName, Target};
 use crate::run::{self, journal};
 use crate::ui::records::{self, Marks, TargetStatus};
@@ -323,6 +323,14 @@ fn one_chain(
         .map(ToString::to_string)
         .collect();
     problems.extend(pointer_problem(repo, target, &ledger)?);
+    // The next record covers every byte of the one before it; the newest has none.
+    let head = ledger.head();
+    let subject = repo.commit(&head.commit).ok().map(|commit| commit.subject);
+    problems.extend(
+        head.told(subject.as_deref())
+            .err()
+            .map(|defect| defect.to_string()),
+    );
     if !problems.is_empty() {
         let mut failure = Failure::refused("the refs do not say what the records say");
         failure.why = problems;
@@ -335,10 +343,14 @@ fn one_chain(
         .filter(|r| r.signature != crate::record::Signature::None)
         .count();
     let plural = if count == 1 { "" } else { "s" };
-    let signed = match signed {
+    let mut signed = match signed {
         0 => String::new(),
         n => format!("; {n} signed, which git tag -v checks"),
     };
+    let signs = matches!(repo.signing(), Ok(Signing::On { .. }));
+    if signs && head.signature == crate::record::Signature::None {
+        signed.push_str("; the newest is not signed, although tags are signed here");
+    }
     let on_host = ledger.on_host();
     Ok((
         format!("{target}: {count} record{plural} verified, on the host is {on_host}{signed}\n"),

@@ -7,8 +7,8 @@ use super::Place;
 use crate::config::{Evaluate, Settings};
 use crate::failure::{Failure, Reason};
 use crate::git::{Commit, Repo};
-use crate::host::{Address, Session};
-use crate::nix::{self, BuildKind, BuildRequest, FlakeSource, Flakeref, NixVersion, RemoteBuild};
+use crate::host::Address;
+use crate::nix::{self, BuildKind, BuildRequest, FlakeSource, Flakeref, NixVersion, RemoteBuild, Systems};
 
 /// What a run builds from.
 pub struct Source<'a> {
@@ -75,28 +75,17 @@ pub fn local_flake(repo: &Repo, commit: &Commit, settings: &Settings) -> Result<
     ))
 }
 
-/// Builds; `place` is the builder, with its session where it is another host.
-///
-/// # Errors
-/// Exit 1, with Nix's own last lines: evaluation, build, a missing attribute, a builder that cannot be used.
-pub async fn build(source: &Source<'_>, place: Place<'_>, link: &str) -> Result<Built, Failure> {
+/// What is asked of Nix, and where.
+fn request<'a>(
+    source: &Source<'_>,
+    place: Place<'a>,
+    flake: &Flakeref,
+    out_link: Option<PathBuf>,
+) -> (Place<'a>, BuildRequest) {
     let settings = source.settings;
     let remote = matches!(place, Place::Host(_));
-    let on_operator = settings.builder.evaluate == Evaluate::Operator && remote;
-    let sending = async {
-        match place {
-            Place::Host(session) if !on_operator => send(source, session).await,
-            _ => Ok(()),
-        }
-    };
-    let (desk, sent) = tokio::join!(prepare(place, source.target), sending);
-    // A builder that cannot build says more than a push that found no git there.
-    let desk = desk?;
-    sent?;
-    let local = local_flake(source.repo, source.commit, settings)?;
-    let out_link = (!on_operator).then(|| desk.dir.join("roots").join(source.target).join(link));
     let mut request = BuildRequest {
-        flake: local.clone(),
+        flake: flake.clone(),
         attribute: attribute(&settings.attr),
         out_link,
         impure: settings.impure,
@@ -105,27 +94,44 @@ pub async fn build(source: &Source<'_>, place: Place<'_>, link: &str) -> Result<
         remote: None,
         deadline: settings.timeouts.build,
     };
-    let built = match place {
-        Place::Here => nix::build(&Place::Here, &request).await?,
-        Place::Host(session) if on_operator => {
+    match place {
+        Place::Host(session) if settings.builder.evaluate == Evaluate::Operator => {
+            request.out_link = None;
             request.remote = Some(RemoteBuild {
                 store: session.nix_store_uri(),
                 ssh_options: session.nix_ssh_opts(),
             });
-            let built = nix::build(&Place::Here, &request).await?;
+            (Place::Here, request)
+        }
+        _ => (place, request),
+    }
+}
+
+/// Builds the commit, which [`send`] has sent; `place` is the builder, with its session where it is another host.
+///
+/// # Errors
+/// Exit 1, with Nix's own last lines: evaluation, build, a missing attribute, a builder that cannot be used.
+pub async fn build(source: &Source<'_>, place: Place<'_>, desk: &Desk, link: &str) -> Result<Built, Failure> {
+    let settings = source.settings;
+    let out_link = desk.dir.join("roots").join(source.target).join(link);
+    let (at, request) = request(source, place, &flake(source, place, desk)?, Some(out_link));
+    let built = match place {
+        Place::Here => nix::build(&at, &request).await?,
+        Place::Host(_) if request.remote.is_some() => {
+            let built = nix::build(&at, &request).await?;
             nix::add_root(&place, source.target, link, &built.toplevel, ROOT).await?;
             built
         }
         Place::Host(session) => {
-            request.flake = sent_flake(source, session, &desk)?;
-            match nix::build(&place, &request).await {
+            match nix::build(&at, &request).await {
                 Err(error) if error.kind == BuildKind::Fetch => {
                     // The builder cannot fetch an input: it gets them from here, and the derivation stays the same.
                     let (uri, options) = (session.nix_store_uri(), session.nix_ssh_opts());
+                    let local = local_flake(source.repo, source.commit, settings)?;
                     nix::archive_inputs(&Place::Here, &local, &uri, &options, settings.timeouts.copy)
                         .await
                         .map_err(|archive| error.failure.clone().why(archive.what))?;
-                    nix::build(&place, &request).await?
+                    nix::build(&at, &request).await?
                 }
                 other => other?,
             }
@@ -134,9 +140,58 @@ pub async fn build(source: &Source<'_>, place: Place<'_>, link: &str) -> Result<
     Ok(Built {
         drv: built.drv.to_string(),
         toplevel: built.toplevel,
-        nix_version: desk.nix_version,
-        system: desk.system,
+        nix_version: desk.nix_version.clone(),
+        system: desk.system.clone(),
     })
+}
+
+/// Whether the builder can build what a target of this kind (`aarch64`, as `uname -m` says) is to run. Nix itself finds
+/// out when it comes to the first derivation for another system: after everything before it was fetched and built.
+/// Where the builder is such a machine itself, this asks nothing. `Some`, with exit 1: neither its system, nor its extra
+/// platforms, nor its own builders are for the target, and the closure is not cross-compiled.
+///
+/// # Errors
+/// It cannot be told: the builder does not answer, or nothing evaluates.
+pub async fn suited(
+    source: &Source<'_>,
+    place: Place<'_>,
+    desk: &Desk,
+    machine: &str,
+    sent: impl AsyncFnOnce() -> Result<(), Failure>,
+) -> Result<Option<Failure>, Failure> {
+    let wanted = format!("{machine}-linux");
+    if machine.is_empty() || desk.system == wanted {
+        return Ok(None);
+    }
+    let systems = nix::systems(&place, Duration::from_secs(30)).await?;
+    if systems.builds(&wanted) {
+        return Ok(None);
+    }
+    // A closure may be compiled here for there: then its derivations are for this system.
+    sent().await?;
+    let (at, request) = request(source, place, &flake(source, place, desk)?, None);
+    let evaluated = nix::evaluate(&at, &request).await?;
+    let drvs = nix::derivations(&at, &[evaluated.drv], request.deadline).await?;
+    let foreign = drvs.first().filter(|drv| !systems.builds(&drv.system));
+    Ok(foreign.map(|drv| unsuited(source.target, &drv.system, &wanted, place.name(), &systems)))
+}
+
+fn unsuited(target: &str, system: &str, wanted: &str, builder: &str, systems: &Systems) -> Failure {
+    let mut all = vec![systems.system.as_str()];
+    all.extend(systems.extra_platforms.iter().map(String::as_str));
+    let own = match systems.remote.as_slice() {
+        [] => "it has no builders of its own".to_owned(),
+        remote => format!("its own builders: for {}", remote.join(", ")),
+    };
+    Failure::failed(
+        Reason::Build,
+        format!("{builder} cannot build for {system}, and {target} is {wanted}"),
+    )
+    .why(format!("{builder} builds for {}; {own}", all.join(", ")))
+    .next(format!("[target.{target}.builder] host = \"…\", a machine that is {system}; or \"target\""))
+    .next(format!(
+        "or on {builder}: nix.buildMachines with one, or boot.binfmt.emulatedSystems = [ \"{system}\" ] (slow)"
+    ))
 }
 
 /// How long making a root may take.
@@ -146,7 +201,7 @@ pub const ROOT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// Exit 1: Nix or git does not run there.
-async fn prepare(place: Place<'_>, target: &str) -> Result<Desk, Failure> {
+pub async fn prepare(place: Place<'_>, target: &str) -> Result<Desk, Failure> {
     use crate::nix::Exec as _;
     let argv = ["sh", "-c", PREPARE, "nixgate", target].map(str::to_owned);
     let output = place.exec(&argv, &[], None, Duration::from_secs(30)).await?;
@@ -169,11 +224,20 @@ async fn prepare(place: Place<'_>, target: &str) -> Result<Desk, Failure> {
     })
 }
 
-/// Sends the commit to the builder by git over the run's own ssh.
-async fn send(source: &Source<'_>, session: &Session) -> Result<(), Failure> {
+/// Sends the commit to a builder of its own that evaluates, by git over the run's own ssh.
+///
+/// # Errors
+/// Exit 1: it cannot be sent; exit 3: Nix does not take this repository.
+pub async fn send(source: &Source<'_>, place: Place<'_>) -> Result<(), Failure> {
+    let Place::Host(session) = place else {
+        return Ok(());
+    };
     let Address::Ssh(host) = &session.endpoint().host else {
         return Ok(());
     };
+    if source.settings.builder.evaluate == Evaluate::Operator {
+        return Ok(());
+    }
     if source.repo.object_format() == crate::git::ObjectFormat::Sha256 {
         return Err(Failure::refused(
             "this repository has SHA-256 object ids, which Nix does not take as a flake",
@@ -195,9 +259,13 @@ async fn send(source: &Source<'_>, session: &Session) -> Result<(), Failure> {
         .await
 }
 
-/// The commit as the builder has it.
-fn sent_flake(source: &Source<'_>, session: &Session, desk: &Desk) -> Result<Flakeref, Failure> {
-    if session.is_local() {
+/// The commit as a flake of where it is evaluated.
+fn flake(source: &Source<'_>, place: Place<'_>, desk: &Desk) -> Result<Flakeref, Failure> {
+    let sent = match place {
+        Place::Host(session) => !session.is_local() && source.settings.builder.evaluate == Evaluate::Builder,
+        Place::Here => false,
+    };
+    if !sent {
         return local_flake(source.repo, source.commit, source.settings);
     }
     let submodules = source

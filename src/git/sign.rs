@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::config::Config;
-use super::program::{self, LOCAL, Output};
+use super::program::{self, Broken, LOCAL, Output};
 use super::repo::Repo;
 use crate::failure::{Failure, Reason};
 use crate::record::{Record, Signature};
@@ -180,8 +180,19 @@ impl Repo {
 
 fn refused(program: &str, key: &str, output: &Output) -> Failure {
     let mut failure = Failure::failed(Reason::Record, format!("{program} made no signature with {key}"));
+    // What gpg says to programs means nothing to people.
     failure.why = output.lines();
+    failure.why.retain(|line| !line.starts_with("[GNUPG:]"));
     failure.next("git config user.signingKey, gpg.format; git config tag.gpgSign false to do without")
+}
+
+fn not_run(program: &str, broken: &Broken) -> Failure {
+    match broken {
+        Broken::Start(why) => Failure::config(format!("{program}, which signs tags, could not be started"))
+            .why(why.clone())
+            .next("install it, or name another: git config gpg.program, gpg.ssh.program"),
+        late => late.failure(program),
+    }
 }
 
 fn sign_ssh(program: &str, key: &str, payload: &[u8]) -> Result<Vec<u8>, Failure> {
@@ -204,7 +215,7 @@ fn sign_ssh(program: &str, key: &str, payload: &[u8]) -> Result<Vec<u8>, Failure
         }
     }
     command.arg(&buffer);
-    let output = program::run(command, b"", LOCAL).map_err(|b| b.failure(program))?;
+    let output = program::run(command, b"", LOCAL).map_err(|b| not_run(program, &b))?;
     if !output.ok() {
         return Err(refused(program, key, &output));
     }
@@ -214,7 +225,7 @@ fn sign_ssh(program: &str, key: &str, payload: &[u8]) -> Result<Vec<u8>, Failure
 fn sign_gpg(program: &str, key: &str, payload: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut command = Command::new(program);
     command.args(["--status-fd=2", "-bsau", key]);
-    let output = program::run(command, payload, LOCAL).map_err(|b| b.failure(program))?;
+    let output = program::run(command, payload, LOCAL).map_err(|b| not_run(program, &b))?;
     let created = output
         .error_text()
         .lines()

@@ -240,6 +240,12 @@ fn classify(request: &BuildRequest, output: &ExecOutput) -> BuildError {
             );
             failure.next.push("nix flake lock, then commit flake.lock".into());
         }
+        BuildKind::System => {
+            failure.next.push(
+                "is nixpkgs.hostPlatform of this host right? then [builder] host = \"…\", a machine of that system"
+                    .into(),
+            );
+        }
         BuildKind::Impure => {
             failure
                 .next

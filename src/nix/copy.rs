@@ -161,7 +161,17 @@ fn classify(request: &CopyRequest, output: &ExecOutput) -> CopyError {
         CopyKind::Disk => failure
             .next
             .push("free space there: nix-collect-garbage, or a smaller `keep`".into()),
-        CopyKind::Source => failure.next.push("git nixgate store check".into()),
+        CopyKind::Source => failure.next.push(
+            "run it again: what is missing is made again; if it stays, there: nix-store --verify --check-contents"
+                .into(),
+        ),
+        CopyKind::Link if failure.reason == Reason::Auth => failure.next.push(
+            "let the key in there, `ssh` by hand shows which; or [builder] copy = \"relay\", through this machine"
+                .into(),
+        ),
+        CopyKind::Link => failure
+            .next
+            .push("run it again: what arrived stays there, and only the rest is sent".into()),
         _ => {}
     }
     CopyError { kind, failure }

@@ -88,4 +88,41 @@ mod tests {
             assert_eq!(risky(unit), None, "{unit}");
         }
     }
+
+    #[test]
+    fn every_way_in_has_its_unit_and_its_reason() {
+        for (unit, why) in [
+            ("iwd.service", "the network"),
+            ("wpa_supplicant.service", "the network"),
+            ("dhcpcd.service", "the network"),
+            ("systemd-resolved.service", "name lookups"),
+            ("nftables.service", "the firewall"),
+            ("iptables.service", "the firewall"),
+            ("ssh.service", "the way in"),
+            ("zerotierone.service", "the way in over ZeroTier"),
+            ("systemd-logind.service", "logins"),
+            ("polkit.service", "privileges"),
+            // Families of several units.
+            ("wireguard-wg0.service", "the way in over WireGuard"),
+            ("openvpn-home.service", "the way in over OpenVPN"),
+            ("nebula-mesh.service", "the way in over Nebula"),
+            ("nebula@mesh.service", "the way in over Nebula"),
+            ("firewall-reload.service", "the firewall"),
+            // An interface with a full stop in its name (a VLAN).
+            ("network-addresses-eth0.7.service", "the network"),
+            ("sshd@4-10.0.0.2:22-10.0.0.9:50000.service", "the way in"),
+        ] {
+            assert_eq!(risky(unit), Some(why), "{unit}");
+        }
+        for unit in [
+            "sshd-keygen.service",
+            "iwd-monitor.service",
+            "dbus-update.service",
+            "firewalld.service",
+            // Only the last full stop ends the name.
+            "ssh.keys-of-app.service",
+        ] {
+            assert_eq!(risky(unit), None, "{unit}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::evidence::{DiffEvidence, Evidence};
 use super::name::{Kind, OnHost, RecordName, Target, Utc};
+use super::parse::{Defect, Record};
 use super::{Oid, sha256_hex, text};
 
 /// The line before the evidence.
@@ -65,10 +66,11 @@ impl Draft {
         let (name, mail) = (identity(&self.tagger_name), identity(&self.tagger_mail));
         put(&format!("tagger {name} <{mail}> {} +0000", self.time.unix()));
         put("");
-        put(&self.headline());
+        let subject = super::evidence::redact(self.subject.trim(), &self.secrets);
+        let name = self.name();
+        put(&headline(&name, self.kind, self.restores.as_ref(), &subject));
         put("");
-        let prose = self.prose(&told);
-        prose.iter().for_each(|line| put(line));
+        put(&prose(&name, self.kind, self.withdraws.len(), &told));
         put("");
         put(BEGIN);
         put(&line);
@@ -94,71 +96,112 @@ impl Draft {
         }
         out.into_bytes()
     }
+}
 
-    fn headline(&self) -> String {
-        let short = self.name().short().to_owned();
-        let what = match (self.kind, &self.restores) {
-            (Kind::Rollback, Some(OnHost::BeforeFirst)) => {
-                format!("Roll {} back to what ran before the first release", self.target)
-            }
-            (Kind::Rollback, Some(OnHost::Release(name))) => {
-                format!("Roll {} back to {}", self.target, name.leaf())
-            }
-            (Kind::Deploy, Some(on_host)) => match on_host {
-                OnHost::BeforeFirst => format!("Deploy what ran before the first release to {}", self.target),
-                OnHost::Release(name) => format!("Deploy {} to {}", name.leaf(), self.target),
-            },
-            _ => format!("Release {} at {short}", self.target),
-        };
-        let subject = text::shown(&super::evidence::redact(self.subject.trim(), &self.secrets));
-        if subject.is_empty() {
-            what
-        } else {
-            text::cut(&format!("{what}: {subject}"), 200)
+/// What the record does, in its first line; behind it, what its commit is about.
+fn headline(own: &RecordName, kind: Kind, restores: Option<&OnHost>, subject: &str) -> String {
+    let target = &own.target;
+    let what = match (kind, restores) {
+        (Kind::Rollback, Some(OnHost::BeforeFirst)) => {
+            format!("Roll {target} back to what ran before the first release")
         }
+        (Kind::Rollback, Some(OnHost::Release(name))) => format!("Roll {target} back to {}", name.leaf()),
+        (Kind::Deploy, Some(OnHost::BeforeFirst)) => {
+            format!("Deploy what ran before the first release to {target}")
+        }
+        (Kind::Deploy, Some(OnHost::Release(name))) => format!("Deploy {} to {target}", name.leaf()),
+        _ => format!("Release {target} at {}", own.short()),
+    };
+    let subject = text::shown(subject);
+    if subject.is_empty() {
+        what
+    } else {
+        text::cut(&format!("{what}: {subject}"), 200)
     }
+}
 
-    fn prose(&self, e: &Evidence) -> Vec<String> {
-        let mut lines = Vec::new();
-        if !e.toplevel.is_empty() {
-            lines.push(format!("{} runs {}", self.target, e.toplevel));
-            lines.push(format!(
-                "{} paths, {} bytes, built by {} for {}",
-                e.paths, e.bytes, e.builder, e.system
-            ));
+/// The evidence in a few lines.
+fn prose(own: &RecordName, kind: Kind, withdraws: usize, e: &Evidence) -> String {
+    let target = &own.target;
+    let mut lines = Vec::new();
+    if !e.toplevel.is_empty() {
+        lines.push(format!("{target} runs {}", e.toplevel));
+        lines.push(format!(
+            "{} paths, {} bytes, built by {} for {}",
+            e.paths, e.bytes, e.builder, e.system
+        ));
+    }
+    if let Some(diff) = &e.diff {
+        lines.push(summary(diff));
+    }
+    if !e.gates.is_empty() {
+        let gates: Vec<String> = e
+            .gates
+            .iter()
+            .map(|g| format!("{} {}", g.gate.name(), verdict(g.verdict)))
+            .collect();
+        lines.push(format!(
+            "gates: {} ({}.{} s)",
+            gates.join(", "),
+            e.millis() / 1000,
+            e.millis() % 1000 / 100
+        ));
+    }
+    match (e.generation_before, e.generation_after) {
+        (Some(before), Some(after)) => lines.push(format!("generation {before} -> {after}")),
+        (None, Some(after)) => lines.push(format!("generation {after}")),
+        _ => {}
+    }
+    if let Some(drift) = &e.drift {
+        lines.push(format!("drift: {drift}"));
+    }
+    lines.extend(e.warnings.iter().map(|w| format!("warning: {w}")));
+    if withdraws > 0 {
+        lines.push(format!("withdraws {withdraws} release(s)"));
+    }
+    if lines.is_empty() {
+        lines.push(format!("{kind} of {target}"));
+    }
+    let lines: Vec<String> = lines.iter().map(|line| text::prose(line)).collect();
+    lines.join("\n")
+}
+
+impl Record {
+    /// Whether the parts that are there for people (the first line, the prose, the tagger) say what the evidence and
+    /// the commit say. No digest in the record itself covers them; the next record's does, or a signature.
+    /// `subject`: that of the commit, where it is at hand.
+    ///
+    /// # Errors
+    /// The defect `prose`. A first line with something redacted is compared up to the commit's subject.
+    pub fn told(&self, subject: Option<&str>) -> Result<(), Defect> {
+        let no = |what: &str| {
+            Err(Defect::new(
+                "prose",
+                format!("{} does not say what {what}", self.name),
+            ))
+        };
+        let (name, restores) = (&self.name, self.restores.as_ref());
+        let start = headline(name, self.kind, restores, "");
+        let compared = subject.filter(|_| !self.headline.contains(super::evidence::REDACTED));
+        let good = match compared {
+            Some(subject) => self.headline == headline(name, self.kind, restores, subject.trim()),
+            None => self
+                .headline
+                .strip_prefix(&start)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(": ")),
+        };
+        if !good {
+            return no("its commit and its trailers say in its first line");
         }
-        if let Some(diff) = &e.diff {
-            lines.push(summary(diff));
+        if self.prose != prose(name, self.kind, self.withdraws.len(), &self.evidence) {
+            return no("its evidence says in its prose");
         }
-        if !e.gates.is_empty() {
-            let gates: Vec<String> = e
-                .gates
-                .iter()
-                .map(|g| format!("{} {}", g.gate.name(), verdict(g.verdict)))
-                .collect();
-            lines.push(format!(
-                "gates: {} ({}.{} s)",
-                gates.join(", "),
-                e.millis() / 1000,
-                e.millis() % 1000 / 100
-            ));
+        let by = self.evidence.by.rsplit_once(" <");
+        let tagger = by.map(|(who, mail)| (identity(who), identity(mail)));
+        if tagger != Some((self.tagger_name.clone(), self.tagger_mail.clone())) {
+            return no("its evidence says of who made it");
         }
-        match (e.generation_before, e.generation_after) {
-            (Some(before), Some(after)) => lines.push(format!("generation {before} -> {after}")),
-            (None, Some(after)) => lines.push(format!("generation {after}")),
-            _ => {}
-        }
-        if let Some(drift) = &e.drift {
-            lines.push(format!("drift: {drift}"));
-        }
-        lines.extend(e.warnings.iter().map(|w| format!("warning: {w}")));
-        if !self.withdraws.is_empty() {
-            lines.push(format!("withdraws {} release(s)", self.withdraws.len()));
-        }
-        if lines.is_empty() {
-            lines.push(format!("{} of {}", self.kind, self.target));
-        }
-        lines.iter().map(|line| text::prose(line)).collect()
+        Ok(())
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Record {
     pub time: Utc,
     /// The first line of the body.
     pub headline: String,
+    /// What stands between the first line and the evidence; see [`Record::told`].
+    pub prose: String,
     pub evidence: Evidence,
     /// SHA-256 of the raw object, signature included.
     pub sha256: String,
@@ -173,6 +175,7 @@ impl Record {
             tagger_mail: header.tagger_mail,
             time: header.time,
             headline: body.headline.to_owned(),
+            prose: body.prose.to_owned(),
             evidence: Evidence::from_line(body.line).map_err(|why| Defect::new("evidence", why))?,
             sha256: sha256_hex(raw),
             signature,
@@ -334,6 +337,7 @@ fn split_armor(body: &str) -> Result<(&str, Signature), Defect> {
 
 struct Body<'a> {
     headline: &'a str,
+    prose: &'a str,
     line: &'a str,
     trailers: &'a str,
 }
@@ -354,11 +358,14 @@ impl<'a> Body<'a> {
             return Err(wrong());
         }
         let headline = before.lines().next().unwrap_or_default();
+        let prose = &before[headline.len()..];
+        let prose = prose.strip_prefix("\n\n").unwrap_or(prose);
         if headline.trim().is_empty() {
             return Err(Defect::new("subject", "the record has no subject line"));
         }
         Ok(Body {
             headline,
+            prose,
             line,
             trailers,
         })

@@ -104,7 +104,7 @@ pub(super) async fn mark(
             run.log.note("no remote is configured: the record is here only");
         }
         run.end(Ending::recorded(Exit::Done, made.name.to_string()));
-        return Ok(Marked::Done(outcome(run, mark, &made, everywhere)));
+        return Ok(Marked::Done(outcome(run, mark, &made.name, everywhere)));
     }
     Ok(Marked::Lost(Failure::refused(format!(
         "records of {target} keep appearing on the remote"
@@ -179,7 +179,7 @@ async fn follow(run: &Run<'_>, mark: &Mark<'_>, remote: &RemoteSide, again: bool
 }
 
 /// `keep`: roots of known-good releases beyond the newest go.
-async fn drop_superfluous(run: &mut Run<'_>, host: &mut impl Remote, mark: &Mark<'_>) {
+pub(super) async fn drop_superfluous(run: &mut Run<'_>, host: &mut impl Remote, mark: &Mark<'_>) {
     let target = run.target.clone();
     let gone = match resolve::own_ledger(run.world.repo, &target) {
         Ok(Some(ledger)) if mark.kind == Kind::Release => {
@@ -192,7 +192,8 @@ async fn drop_superfluous(run: &mut Run<'_>, host: &mut impl Remote, mark: &Mark
     }
 }
 
-fn outcome(run: &Run<'_>, mark: &Mark<'_>, made: &Made, published: bool) -> Outcome {
+/// What is said on standard output of a record that is made.
+pub(super) fn outcome(run: &Run<'_>, mark: &Mark<'_>, name: &RecordName, published: bool) -> Outcome {
     let word = match mark.kind {
         Kind::Release => "released",
         Kind::Rollback => "rolled-back",
@@ -202,9 +203,9 @@ fn outcome(run: &Run<'_>, mark: &Mark<'_>, made: &Made, published: bool) -> Outc
         exit: 0,
         target: run.target.to_string(),
         outcome: word,
-        record: Some(made.name.to_string()),
+        record: Some(name.to_string()),
         toplevel: Some(mark.toplevel.to_string()),
         published: Some(published),
-        text: format!("{}\n", made.name),
+        text: format!("{name}\n"),
     }
 }

@@ -2,6 +2,7 @@
 
 mod deliver;
 mod early;
+mod finish;
 mod hooks;
 pub mod journal;
 mod mark;

@@ -6,7 +6,7 @@ use super::reach;
 use crate::config::Settings;
 use crate::failure::Failure;
 use crate::gate::Place;
-use crate::gate::build::{self, Source};
+use crate::gate::build::{self, Desk, Source};
 use crate::git::{Commit, Repo};
 use crate::host::{ConnectError, RunDir, Session};
 use crate::nix::{self, Closure, StorePath};
@@ -20,6 +20,22 @@ pub(super) struct Order<'a> {
     pub run: &'a str,
     pub target: &'a Target,
     pub dir: &'a RunDir,
+}
+
+/// A run's place at its builder, each part made once by whoever needs it first: the connection, what the builder is,
+/// and the commit there.
+#[derive(Default)]
+pub(super) struct Bench {
+    session: OnceCell<Session>,
+    desk: OnceCell<Desk>,
+    sent: OnceCell<()>,
+}
+
+impl Bench {
+    /// Whether the builder has answered.
+    pub fn is_ready(&self) -> bool {
+        self.desk.initialized()
+    }
 }
 
 /// What was built, and its closure.
@@ -37,21 +53,51 @@ impl Order<'_> {
         self.settings.builder.host == "target" && !self.settings.is_local()
     }
 
+    /// The builder's ssh name, where it is a host of its own.
+    fn elsewhere(&self) -> Option<&str> {
+        let host = self.settings.builder.host.as_str();
+        (!host.is_empty() && host != "target").then_some(host)
+    }
+
+    /// Where the builder keeps the closure of a record. `None`: nowhere but on the target, or it was not connected.
+    pub fn keeper<'b>(&self, bench: &'b Bench) -> Option<Place<'b>> {
+        match bench.session.get() {
+            Some(session) => Some(Place::Host(session)),
+            None if self.on_target() || self.elsewhere().is_some() => None,
+            None => Some(Place::Here),
+        }
+    }
+
+    /// Connects to a builder that is a host of its own; `bench` then holds the connection.
+    ///
+    /// # Errors
+    /// Exit 1: it cannot be reached.
+    pub async fn connect<'b>(&self, bench: &'b Bench) -> Result<Option<&'b Session>, Failure> {
+        let Some(host) = self.elsewhere() else {
+            return Ok(None);
+        };
+        let unreachable = |error: ConnectError| {
+            let mut failure = error.failure(host);
+            failure.what = format!("the builder cannot be used: {}", failure.what);
+            failure
+        };
+        let endpoint = reach::builder(self.settings);
+        let open = || async { Session::open(&endpoint, self.dir).await.map_err(unreachable) };
+        bench.session.get_or_try_init(open).await.map(Some)
+    }
+
     /// The root that keeps the result alive during the run.
     pub fn link(&self) -> String {
         format!("run-{}", self.run)
     }
 
     /// Builds in `place`.
-    pub async fn build(&self, place: Place<'_>) -> Result<Product, Failure> {
-        let source = Source {
-            repo: self.repo,
-            commit: self.commit,
-            settings: self.settings,
-            run: self.run,
-            target: self.target.as_str(),
-        };
-        let built = build::build(&source, place, &self.link()).await?;
+    pub async fn build(&self, place: Place<'_>, bench: &Bench) -> Result<Product, Failure> {
+        let (desk, sent) = tokio::join!(self.desk(place, bench), self.sent(place, bench));
+        // A builder that cannot build says more than a push that found no git there.
+        let desk = desk?;
+        sent?;
+        let built = build::build(&self.source(), place, desk, &self.link()).await?;
         let limit = self.settings.timeouts.build;
         let (closure, system) = tokio::join!(
             nix::closure(&place, &built.toplevel, limit),
@@ -66,51 +112,76 @@ impl Order<'_> {
         })
     }
 
-    /// Drops what the run left on the builder, and the connection to it.
-    pub async fn clear(&self, builder: OnceCell<Session>) {
-        let name = self.target.as_str();
-        match builder.into_inner() {
-            Some(session) => {
-                build::tidy(Place::Host(&session), name, self.run, &self.link()).await;
-                session.close().await;
-            }
-            None if self.settings.builder.host.is_empty() || self.settings.is_local() => {
-                build::tidy(Place::Here, name, self.run, &self.link()).await;
-            }
-            None => {}
+    /// Whether the builder can build for this target's machine, as far as that can be told: see [`build::suited`].
+    ///
+    /// # Errors
+    /// Exit 1: it cannot. What keeps it from being told is the build's to say.
+    pub async fn suited(&self, bench: &Bench, machine: &str) -> Result<(), Failure> {
+        let place = match self.connect(bench).await {
+            Ok(Some(session)) => Place::Host(session),
+            Ok(None) if self.on_target() => return Ok(()),
+            Ok(None) => Place::Here,
+            Err(_) => return Ok(()),
+        };
+        let Ok(desk) = self.desk(place, bench).await else {
+            return Ok(());
+        };
+        let sent = async || self.sent(place, bench).await;
+        match build::suited(&self.source(), place, desk, machine, sent).await {
+            Ok(Some(failure)) => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    async fn desk<'b>(&self, place: Place<'_>, bench: &'b Bench) -> Result<&'b Desk, Failure> {
+        let prepare = || build::prepare(place, self.target.as_str());
+        bench.desk.get_or_try_init(prepare).await
+    }
+
+    async fn sent(&self, place: Place<'_>, bench: &Bench) -> Result<(), Failure> {
+        let source = self.source();
+        bench
+            .sent
+            .get_or_try_init(|| build::send(&source, place))
+            .await
+            .copied()
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source {
+            repo: self.repo,
+            commit: self.commit,
+            settings: self.settings,
+            run: self.run,
+            target: self.target.as_str(),
+        }
+    }
+
+    /// Drops what the run left on the builder, and the connection to it. A target that builds for itself is left to
+    /// whoever holds its connection.
+    pub async fn clear(&self, bench: Bench) {
+        if let Some(place) = self.keeper(&bench) {
+            build::tidy(place, self.target.as_str(), self.run, &self.link()).await;
+        }
+        if let Some(session) = bench.session.into_inner() {
+            session.close().await;
         }
     }
 }
 
-/// Builds where nobody has to wait for the target: on a builder of its own, whose connection `builder` then holds, or on
+/// Builds where nobody has to wait for the target: on a builder of its own, whose connection `bench` then holds, or on
 /// this machine. `None`: the target builds for itself, and is not known to be fit yet.
 ///
 /// # Errors
 /// Exit 1; an unreachable builder fails the run, nothing is built anywhere else instead.
-pub(super) async fn early(
-    order: &Order<'_>,
-    builder: &OnceCell<Session>,
-) -> Result<Option<Product>, Failure> {
+pub(super) async fn early(order: &Order<'_>, bench: &Bench) -> Result<Option<Product>, Failure> {
     if order.on_target() {
         return Ok(None);
     }
-    let host = order.settings.builder.host.as_str();
-    if host.is_empty() || host == "target" {
-        return order.build(Place::Here).await.map(Some);
-    }
-    let unreachable = |error: ConnectError| {
-        let mut failure = error.failure(host);
-        failure.what = format!("the builder cannot be used: {}", failure.what);
-        failure
-            .why
-            .push("nothing is built anywhere else instead".to_owned());
-        failure
+    let place = match order.connect(bench).await {
+        Ok(Some(session)) => Place::Host(session),
+        Ok(None) => Place::Here,
+        Err(failure) => return Err(failure.why("nothing is built anywhere else instead")),
     };
-    let open = || async {
-        Session::open(&reach::builder(order.settings), order.dir)
-            .await
-            .map_err(unreachable)
-    };
-    let session = builder.get_or_try_init(open).await?;
-    order.build(Place::Host(session)).await.map(Some)
+    order.build(place, bench).await.map(Some)
 }

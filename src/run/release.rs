@@ -4,11 +4,9 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Instant;
 
-use tokio::sync::OnceCell;
-
 use super::deliver::{Delivery, Options, Outcome, deliver};
 use super::journal::{self, Verb};
-use super::product::{self, Order, Product};
+use super::product::{self, Bench, Order, Product};
 use super::{Run, World, hooks, reach, resolve};
 use crate::config::{Config, Evaluate, Settings};
 use crate::event::Gate;
@@ -154,7 +152,7 @@ async fn drive(
         target: &target,
         dir: &dir,
     };
-    let builder = OnceCell::new();
+    let bench = Bench::default();
 
     // The host, the remote and the builder are at work side by side; the verdicts come in their order. Building leaves
     // the target alone, and a preflight that fails ends it.
@@ -183,7 +181,7 @@ async fn drive(
     };
     // A build that is not wanted any more ends with this block.
     let begun = {
-        let mut building = pin!(product::early(&order, &builder));
+        let mut building = pin!(product::early(&order, &bench));
         let mut early = None;
         let answers = {
             let mut asking = pin!(asking);
@@ -198,14 +196,28 @@ async fn drive(
             Err(failure) => Err(failure),
             Ok(mut ready) => {
                 run.log.begin_since(Gate::Build, asked);
+                let machine = ready.fit.facts.machine.clone();
                 let product = match early {
                     Some(product) => product,
-                    // While it builds, what gate 3 wants to know of the target.
+                    // While it builds, whether this builder can, and what gate 3 wants to know of the target.
                     None => {
+                        let building = async {
+                            tokio::select! {
+                                Err(failure) = order.suited(&bench, &machine) => Err(failure),
+                                product = &mut building => product,
+                            }
+                        };
                         let (product, running) = tokio::join!(building, what_runs(&ready.fit, settings));
                         ready.running = running;
                         product
                     }
+                };
+                // Nix may have stumbled over it first; this says what it means, and what to do.
+                let product = match product {
+                    Err(failure) if bench.is_ready() => {
+                        Err(order.suited(&bench, &machine).await.err().unwrap_or(failure))
+                    }
+                    product => product,
                 };
                 Ok((ready, product))
             }
@@ -214,12 +226,12 @@ async fn drive(
     let (mut ready, product) = match begun {
         Ok(begun) => begun,
         Err(failure) => {
-            order.clear(builder).await;
+            order.clear(bench).await;
             return Err(failure);
         }
     };
     let product = match product {
-        Ok(None) => order.build(Place::Host(&ready.fit.session)).await,
+        Ok(None) => order.build(Place::Host(&ready.fit.session), &bench).await,
         Ok(Some(product)) => Ok(product),
         Err(failure) => Err(failure),
     };
@@ -240,7 +252,7 @@ async fn drive(
                 )
                 .await;
             }
-            tokio::join!(order.clear(builder), ready.fit.session.close());
+            tokio::join!(order.clear(bench), ready.fit.session.close());
             return match compared {
                 Ok(Compared::Same(outcome)) => Ok(outcome),
                 Err(failure) => Err(failure),
@@ -249,11 +261,7 @@ async fn drive(
         }
     };
     let files = resolve::files_of(repo, &commit.id, &settings.checks)?;
-    let place = match builder.get() {
-        Some(session) => Some(Place::Host(session)),
-        None if on_target => None,
-        None => Some(Place::Here),
-    };
+    let place = order.keeper(&bench);
     let delivery = Delivery {
         kind: Kind::Release,
         settings,
@@ -282,7 +290,7 @@ async fn drive(
     };
     let outcome = deliver(run, ready.fit, &delivery).await;
     drop(delivery);
-    order.clear(builder).await;
+    order.clear(bench).await;
     outcome
 }
 

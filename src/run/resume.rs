@@ -4,23 +4,22 @@
 use std::time::Duration;
 
 use super::deliver::Outcome;
-use super::journal::{self, Ending, State, Step, Verb};
-use super::mark::{Mark, Marked, mark, root_name};
+use super::finish::finish;
+use super::journal::{self, State, Step, Verb};
+use super::product::{Bench, Order};
 use super::{Run, World, publish, reach, resolve};
 use crate::config::Settings;
 use crate::event::{Event, Gate};
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::commit::{by_hand, commit, ssh_line, take_back};
 use crate::gate::health::Baseline;
-use crate::gate::known_good::{self, Made, RemoteSide};
-use crate::gate::switch_test;
 use crate::gate::validate::{self, Subject, Validated};
+use crate::gate::{Place, build, switch_test};
 use crate::git::Commit;
 use crate::host::state::{self, Phase};
 use crate::host::supervisor::{self, Held};
 use crate::host::{Endpoint, Facts, RunDir, Session};
-use crate::nix::StorePath;
-use crate::record::{Evidence, Kind, OnHost, Record, RecordName, Target};
+use crate::record::{Evidence, Target};
 
 /// Finishes the newest unfinished run of a target.
 ///
@@ -29,10 +28,12 @@ use crate::record::{Evidence, Kind, OnHost, Record, RecordName, Target};
 pub async fn resume(world: World<'_>, target: &Target, host: Option<&str>) -> Result<Outcome, Failure> {
     let repo = world.repo;
     let settings = reach::settings_now(&world, target, host)?;
-    let Some((state, evidence)) = unfinished(world, target)? else {
+    let Some((state, mut evidence)) = unfinished(world, target)? else {
         return pending_only(world, target, &settings).await;
     };
     let commit = repo.resolve(&state.commit)?;
+    // It may be back since an earlier attempt.
+    evidence.warnings.retain(|text| !text.starts_with(AWAY));
     let mut run = Run::continued(world, target, state, evidence);
     run.evidence.commit = commit.id.to_string();
     run.evidence.tree = commit.tree.to_string();
@@ -44,7 +45,7 @@ pub async fn resume(world: World<'_>, target: &Target, host: Option<&str>) -> Re
     });
     match drive(&mut run, &settings, &commit).await {
         Ok(outcome) => Ok(outcome),
-        Err(failure) if failure.exit == Exit::Unpublished && run.state.ending.is_some() => Err(failure),
+        Err(failure) if failure.exit == Exit::Unpublished && is_recorded(&run) => Err(failure),
         Err(failure) => Err(run.failed(failure)),
     }
 }
@@ -115,18 +116,94 @@ async fn drive(run: &mut Run<'_>, settings: &Settings, commit: &Commit) -> Resul
     let mut session = Session::open(&endpoint, &dir)
         .await
         .map_err(|error| error.failure(target.as_str()).exit(Exit::NeedsPerson))?;
-    let result = on_host(run, settings, commit, &endpoint, &mut session).await;
+    let built = built_with(run, settings, commit);
+    let id = run.id().to_owned();
+    let order = Order {
+        repo: run.world.repo,
+        commit,
+        settings: &built,
+        run: &id,
+        target: &target,
+        dir: &dir,
+    };
+    let bench = Bench::default();
+    let ready = on_host(run, settings, commit, &endpoint, &mut session).await;
+    let is_ready = ready.is_ok();
+    if is_ready {
+        reached(run, &order, &bench, ", and the closure gets no root there").await;
+    }
+    let result = match ready {
+        Ok(held) => {
+            let keeper = order.keeper(&bench);
+            let outcome = finish(run, settings, commit, &mut session, keeper).await;
+            if let Some(held) = held {
+                let _ = held.end(&mut session).await;
+            }
+            outcome
+        }
+        Err(failure) => Err(failure),
+    };
+    if is_over(run, &result) {
+        if !is_ready {
+            reached(run, &order, &bench, "").await;
+        }
+        if run.state.verb == Verb::Release && order.on_target() {
+            build::tidy(Place::Host(&session), target.as_str(), &id, &order.link()).await;
+        }
+        order.clear(bench).await;
+    }
     session.close().await;
     result
 }
 
+/// The settings that the run built with: its commit's. `now` where they cannot be read any more.
+fn built_with(run: &Run<'_>, now: &Settings, commit: &Commit) -> Settings {
+    resolve::at_commit(run.world.repo, commit)
+        .and_then(|config| resolve::settings_of(&config, &run.target))
+        .unwrap_or_else(|_| now.clone())
+}
+
+/// Connects to the builder of a release. One that is out of reach costs a root there and a few leftovers, not the
+/// proof: a warning, said once a run.
+async fn reached(run: &mut Run<'_>, order: &Order<'_>, bench: &Bench, also: &str) {
+    if run.state.verb == Verb::Release
+        && let Err(failure) = order.connect(bench).await
+    {
+        run.log.warn(format!("{AWAY}{also}: {}", failure.what));
+    }
+}
+
+/// What a builder out of reach comes to.
+const AWAY: &str = "what the run left on the builder stays";
+
+/// Whether nobody will come back to this run: until then its leftovers may be needed.
+fn is_over(run: &Run<'_>, result: &Result<Outcome, Failure>) -> bool {
+    match result {
+        Ok(_) => true,
+        Err(failure) => match failure.exit {
+            Exit::NeedsReboot | Exit::NeedsPerson => false,
+            Exit::Unpublished => is_recorded(run),
+            _ => true,
+        },
+    }
+}
+
+/// Whether the record is made: what is missing is its publication, and that is `publish`'s.
+fn is_recorded(run: &Run<'_>) -> bool {
+    run.state
+        .ending
+        .as_ref()
+        .is_some_and(|ending| ending.record.is_some())
+}
+
+/// Brings the host to where the record is all that is missing; with the supervisor, where one still holds it.
 async fn on_host(
     run: &mut Run<'_>,
     settings: &Settings,
     git: &Commit,
     endpoint: &Endpoint,
     session: &mut Session,
-) -> Result<Outcome, Failure> {
+) -> Result<Option<Held>, Failure> {
     let target = run.target.clone();
     let id = run.id().to_owned();
     let found = supervisor::reattach(session, &id)
@@ -134,10 +211,12 @@ async fn on_host(
         .map_err(|error| error.failure(target.as_str()))?;
     let facts = reach::read_facts(session, &target).await?;
     if run.state.step == Step::NeedsReboot {
-        return after_reboot(run, settings, git, endpoint, session, &facts).await;
+        after_reboot(run, settings, git, endpoint, session, &facts).await?;
+        return Ok(None);
     }
     let Some(state) = found else {
-        return without_supervisor(run, settings, git, session, &facts).await;
+        without_supervisor(run, session, &facts)?;
+        return Ok(None);
     };
     let held = Held::from_state(
         state.clone(),
@@ -150,8 +229,11 @@ async fn on_host(
             let _ = supervisor::release_leftover(session, &id).await;
             Err(ended_untouched(&target))
         }
-        Phase::Committed => marked(run, settings, git, session, &held).await,
-        Phase::Waiting => waiting(run, settings, git, endpoint, session, held, &state).await,
+        Phase::Committed => Ok(Some(held)),
+        Phase::Waiting => {
+            waiting(run, settings, git, endpoint, session, &held, &state).await?;
+            Ok(Some(held))
+        }
         Phase::Reverted | Phase::RevertFailed => {
             let failure = Failure::failed(
                 Reason::Timeout,
@@ -167,9 +249,10 @@ async fn on_host(
             let patience = settings.timeouts.activate * 3 + settings.timeouts.confirm * 2;
             match settle(&held, session, patience).await? {
                 state if state.phase == Phase::Waiting => {
-                    waiting(run, settings, git, endpoint, session, held, &state).await
+                    waiting(run, settings, git, endpoint, session, &held, &state).await?;
+                    Ok(Some(held))
                 }
-                state if state.phase == Phase::Committed => marked(run, settings, git, session, &held).await,
+                state if state.phase == Phase::Committed => Ok(Some(held)),
                 state => {
                     let failure = Failure::failed(Reason::Timeout, format!("{target}: the run was cut off"));
                     Err(take_back(&run.log, session, None, &held, Some(state), false, failure).await)
@@ -228,9 +311,9 @@ async fn waiting(
     git: &Commit,
     endpoint: &Endpoint,
     session: &mut Session,
-    held: Held,
+    held: &Held,
     state: &state::State,
-) -> Result<Outcome, Failure> {
+) -> Result<(), Failure> {
     let target = run.target.clone();
     let running = state.here.running.clone().unwrap_or_default();
     let baseline = Baseline {
@@ -242,39 +325,39 @@ async fn waiting(
     if !run.log.gates().iter().any(|gate| gate.gate == Gate::SwitchTest) {
         // Whoever began the switch did not live to see how it ended.
         run.log.begin(Gate::SwitchTest);
-        match switch_test::begun(&mut run.log, session, &held, &baseline).await {
+        match switch_test::begun(&mut run.log, session, held, &baseline).await {
             Ok(switched) => run.switch_log = format!("{}\n{}", switched.stdout, switched.stderr),
             Err(bad) => {
                 run.switch_log = bad.log;
-                return Err(take_back(&run.log, session, None, &held, None, false, bad.failure).await);
+                return Err(take_back(&run.log, session, None, held, None, false, bad.failure).await);
             }
         }
         run.log.pass("");
     }
     run.log.begin(Gate::Validate);
     let Validated { shell, result } =
-        validated(run, settings, git, endpoint, session, &held, &running, &baseline).await?;
+        validated(run, settings, git, endpoint, session, held, &running, &baseline).await?;
     let mut shell = match (shell, result) {
         (Some(shell), Ok(_)) => shell,
         (shell, Err(failure)) => {
-            return Err(take_back(&run.log, session, shell, &held, None, false, failure).await);
+            return Err(take_back(&run.log, session, shell, held, None, false, failure).await);
         }
         (None, Ok(_)) => {
             let failure = Failure::failed(Reason::Link, format!("{target}: the fresh connection was lost"));
-            return Err(take_back(&run.log, session, None, &held, None, false, failure).await);
+            return Err(take_back(&run.log, session, None, held, None, false, failure).await);
         }
     };
     run.log.pass("");
     run.step(Step::Committing)?;
     run.log.begin(Gate::Commit);
-    match commit(&mut run.log, &held, &mut shell, &running).await {
+    match commit(&mut run.log, held, &mut shell, &running).await {
         Ok(committed) => run.evidence.generation_after = committed.generation,
         Err((failure, state)) => {
-            return Err(take_back(&run.log, session, Some(shell), &held, state, false, failure).await);
+            return Err(take_back(&run.log, session, Some(shell), held, state, false, failure).await);
         }
     }
     run.log.pass("");
-    marked(run, settings, git, session, &held).await
+    Ok(())
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -309,136 +392,8 @@ async fn validated(
     Ok(validate::validate(&mut run.log, session, held, &subject).await)
 }
 
-/// The host is committed: what is missing is the record.
-async fn marked(
-    run: &mut Run<'_>,
-    settings: &Settings,
-    git: &Commit,
-    session: &mut Session,
-    held: &Held,
-) -> Result<Outcome, Failure> {
-    let outcome = marking(run, settings, git, session).await;
-    let _ = held.end(session).await;
-    outcome
-}
-
-async fn marking(
-    run: &mut Run<'_>,
-    settings: &Settings,
-    git: &Commit,
-    session: &mut Session,
-) -> Result<Outcome, Failure> {
-    let target = run.target.clone();
-    let bad = |what: String| Failure::new(Exit::NeedsPerson, Reason::Record, what);
-    let candidate = run.state.candidate.clone().unwrap_or_default();
-    let toplevel = StorePath::new(&candidate).map_err(|error| bad(error.to_string()))?;
-    if run.evidence.closure_digest.is_empty() {
-        return Err(
-            bad(format!("the journal of {} does not hold its evidence", run.id()))
-                .next(format!("git nixgate release {target} --again")),
-        );
-    }
-    run.log.begin(Gate::KnownGood);
-    let remote = resolve::remote_side(run.world.repo, &settings.remote, &target).await?;
-    let parsed: Result<Vec<RecordName>, String> =
-        run.state.withdraws.iter().map(|name| name.parse()).collect();
-    let restores: Option<OnHost> = run.state.restores.as_ref().and_then(|text| text.parse().ok());
-    // A crash after the record was made: it stays the one that it is, wherever it has got to.
-    let head = resolve::own_ledger(run.world.repo, &target)?.map(|ledger| ledger.head().clone());
-    let own = head.filter(|record| {
-        record.evidence.toplevel == candidate
-            && record.commit == git.id
-            && record.time.rfc3339() >= run.state.started
-    });
-    if let Some(record) = own {
-        rooted(run, session, &record, &toplevel).await?;
-        let remote = !matches!(remote, RemoteSide::None);
-        return published(run, settings, record.name.to_string(), toplevel, remote).await;
-    }
-    let marking = Mark {
-        kind: match run.state.verb {
-            Verb::Rollback => Kind::Rollback,
-            Verb::Deploy => Kind::Deploy,
-            Verb::Release | Verb::Check => Kind::Release,
-        },
-        commit: git,
-        settings,
-        toplevel: &toplevel,
-        builder: None,
-        restores,
-        withdraws: parsed.map_err(bad)?,
-        remote,
-    };
-    match mark(run, session, &marking).await? {
-        Marked::Done(outcome) => Ok(outcome),
-        Marked::Lost(failure) => {
-            let previous = run.state.previous.clone().unwrap_or_default();
-            let mut failure = failure.exit(Exit::NeedsPerson);
-            failure.next = by_hand(target.as_str(), &ssh_line(session), &previous);
-            Err(failure)
-        }
-    }
-}
-
-/// The root and the record's bytes on the target, once more.
-async fn rooted(
-    run: &mut Run<'_>,
-    session: &mut Session,
-    record: &Record,
-    toplevel: &StorePath,
-) -> Result<(), Failure> {
-    let repo = run.world.repo;
-    let Some(raw) = repo.tag(&record.oid)? else {
-        return Ok(());
-    };
-    let before = run
-        .evidence
-        .before
-        .as_ref()
-        .map(|before| before.toplevel.as_str());
-    let made = Made {
-        name: record.name.clone(),
-        oid: record.oid,
-        seq: record.seq,
-        raw,
-    };
-    let root = root_name(record.restores.as_ref(), &record.name);
-    let before = before.filter(|path| record.seq == 1 && !path.is_empty());
-    known_good::root_on_target(session, &run.target, &made, &root, toplevel.as_str(), before).await
-}
-
-async fn published(
-    run: &mut Run<'_>,
-    settings: &Settings,
-    name: String,
-    toplevel: StorePath,
-    remote: bool,
-) -> Result<Outcome, Failure> {
-    let target = run.target.clone();
-    if remote {
-        publish::publish(run.world, &target, &settings.remote).await?;
-    }
-    run.log.pass("");
-    run.end(Ending::recorded(Exit::Done, name.clone()));
-    Ok(Outcome {
-        exit: 0,
-        target: target.to_string(),
-        outcome: "released",
-        text: format!("{name}\n"),
-        record: Some(name),
-        toplevel: Some(toplevel.to_string()),
-        published: Some(remote),
-    })
-}
-
 /// No supervisor knows the run any more: the host rebooted, or the run was swept. Facts decide.
-async fn without_supervisor(
-    run: &mut Run<'_>,
-    settings: &Settings,
-    git: &Commit,
-    session: &mut Session,
-    facts: &Facts,
-) -> Result<Outcome, Failure> {
+fn without_supervisor(run: &Run<'_>, session: &Session, facts: &Facts) -> Result<(), Failure> {
     let target = run.target.clone();
     let candidate = run.state.candidate.clone().unwrap_or_default();
     let here = &facts.here;
@@ -459,7 +414,7 @@ async fn without_supervisor(
                 .next(format!("git nixgate health {target}"))
                 .next(format!("git nixgate rollback {target}")));
         }
-        return marking(run, settings, git, session).await;
+        return Ok(());
     }
     let previous = run.state.previous.clone().unwrap_or_default();
     if here.running.as_deref() == Some(previous.as_str()) || run.state.step <= Step::Holding {
@@ -485,7 +440,7 @@ async fn after_reboot(
     endpoint: &Endpoint,
     session: &mut Session,
     facts: &Facts,
-) -> Result<Outcome, Failure> {
+) -> Result<(), Failure> {
     let target = run.target.clone();
     let repo = run.world.repo;
     let candidate = run.state.candidate.clone().unwrap_or_default();
@@ -537,6 +492,5 @@ async fn after_reboot(
     }
     run.log.pass("");
     run.evidence.generation_after = facts.here.generation;
-    run.step(Step::Marking)?;
-    marking(run, &settings, git, session).await
+    run.step(Step::Marking)
 }

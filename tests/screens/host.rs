@@ -16,7 +16,7 @@ use git_nixgate::host::supervisor::{HoldError, SupervisorError};
 use git_nixgate::host::{ConnectClass, ConnectError, Facts, HostError, Probe, SudoError};
 use git_nixgate::ui::{Style, screen as draw};
 
-use super::{failed, screen, screens};
+use super::{failed_in, failures, in_both, screen};
 
 const A: &str = "/nix/store/j6xxiffrc2psfsp6rd8yvc3khz0qinwk-nixos-system-cortex-26.05.20261101";
 const B: &str = "/nix/store/15s6a2s10379mxjz3srs6cimw7d4qrn0-nixos-system-cortex-26.05.20261102";
@@ -101,7 +101,7 @@ fn preflight_screen(report: Report, style: Style) -> String {
     let text = draw::run(&events, style);
     match report.failure("cortex") {
         None => text,
-        Some(failure) => format!("{text}{}", failed(&failure)),
+        Some(failure) => format!("{text}{}", failed_in(&failure, style)),
     }
 }
 
@@ -156,8 +156,7 @@ fn preflight_of_hosts_that_are_not_fit() {
         ("tools missing", "", "missing_tool=flock"),
         ("an upgrade is near", "now=1795144442", "upgrade_at=1795144500"),
     ];
-    screens(
-        "preflight-unfit",
+    in_both("preflight-unfit", |style| {
         cases.map(|(name, first, more)| {
             let facts = match name {
                 "no NixOS" => Facts {
@@ -169,13 +168,10 @@ fn preflight_of_hosts_that_are_not_fit() {
             };
             (
                 name,
-                preflight_screen(
-                    judged_for(&login(first, more), &facts, &passed, false),
-                    Style::Plain,
-                ),
+                preflight_screen(judged_for(&login(first, more), &facts, &passed, false), style),
             )
-        }),
-    );
+        })
+    });
     // A rollback goes to a sick host: what is wrong there is said, and does not stop it.
     let sick = judged(
         &facts(A, "", ""),
@@ -198,7 +194,7 @@ fn health_screen(health: &Health, style: Style) -> String {
     let text = draw::run(&events, style);
     match health.failure("cortex") {
         None => text,
-        Some(failure) => format!("{text}{}", failed(&failure)),
+        Some(failure) => format!("{text}{}", failed_in(&failure, style)),
     }
 }
 
@@ -250,19 +246,14 @@ fn s0_9_validation_good_and_bad() {
         facts: None,
         ..look(&good, &up, &[])
     });
-    screens(
-        "validate-bad",
+    in_both("validate-bad", |style| {
         [
-            ("nobody gets in", health_screen(&cut, Style::Plain)),
-            ("another system runs", health_screen(&one, Style::Plain)),
-            ("a check fails", health_screen(&failed_check, Style::Plain)),
-            (
-                "units, services and checks fail",
-                health_screen(&all, Style::Plain),
-            ),
-        ],
-    );
-    screen("validate-bad-terminal", &health_screen(&all, Style::Terminal));
+            ("nobody gets in", health_screen(&cut, style)),
+            ("another system runs", health_screen(&one, style)),
+            ("a check fails", health_screen(&failed_check, style)),
+            ("units, services and checks fail", health_screen(&all, style)),
+        ]
+    });
 }
 
 #[test]
@@ -293,14 +284,13 @@ fn s0_3_every_way_of_not_getting_in() {
             "kex_exchange_identification: Connection closed by remote host",
         ),
     ];
-    screens(
-        "connect",
+    in_both("connect", |style| {
         table.map(|(class, line)| {
             let said = if line.is_empty() { Vec::new() } else { lines(line) };
             let failure = ConnectError::new(class, said).failure("cortex");
-            (preflight::connect_word(class), failed(&failure))
-        }),
-    );
+            (preflight::connect_word(class), failed_in(&failure, style))
+        })
+    });
 }
 
 #[test]
@@ -343,11 +333,16 @@ fn s2_5_every_way_of_not_being_root_and_of_losing_a_host() {
         HostError::Unsendable("a NUL byte"),
         HostError::Spawn("sh: No such file or directory".into()),
     ];
-    let text: String = all
-        .iter()
-        .map(|error| format!("{}\n", failed(&error.failure("cortex"))))
-        .collect();
-    screen("host-errors", &text);
+    for (name, style) in [
+        ("host-errors", Style::Plain),
+        ("host-errors-terminal", Style::Terminal),
+    ] {
+        let text: String = all
+            .iter()
+            .map(|error| format!("{}\n", failed_in(&error.failure("cortex"), style)))
+            .collect();
+        screen(name, &text);
+    }
 }
 
 fn state(phase: &str, more: &str) -> Box<State> {
@@ -365,11 +360,11 @@ fn what_the_lock_and_the_supervisor_say() {
          holder_commit=0123456789abcdef0123456789abcdef01234567\nholder_since=1795144442",
     )
     .holder;
-    let hold = |error: HoldError| failed(&error.failure("cortex"));
-    let told = |error: SupervisorError| failed(&error.failure("cortex"));
-    screens(
+    let hold = |error: HoldError| error.failure("cortex");
+    let told = |error: SupervisorError| error.failure("cortex");
+    failures(
         "supervisor",
-        [
+        &[
             ("held, and it is known by whom", hold(HoldError::Busy(holder))),
             ("held", hold(HoldError::Busy(None))),
             (

@@ -9,6 +9,11 @@ use super::{screen, screens};
 const CONFIG: &str = "version = 1\n[target.cortex]\nhost = \"127.0.0.1\"\nssh-options = [\"Port=1\"]\n";
 
 fn nixgate(work: &Work, args: &[&str]) -> String {
+    nixgate_in(work, "auto", args)
+}
+
+/// `color`: the flag's value; `always` is what a terminal shows.
+pub fn nixgate_in(work: &Work, color: &str, args: &[&str]) -> String {
     let git = git_command(&work.path);
     let mut command = Command::new(env!("CARGO_BIN_EXE_git-nixgate"));
     command.env_clear();
@@ -20,6 +25,7 @@ fn nixgate(work: &Work, args: &[&str]) -> String {
     let out = command
         .env("COLUMNS", "100")
         .current_dir(&work.path)
+        .args(["--color", color])
         .args(args)
         .stdin(Stdio::null())
         .output()
@@ -36,6 +42,10 @@ fn nixgate(work: &Work, args: &[&str]) -> String {
     let text = text.replace(&*root.to_string_lossy(), "/home/ada");
     text.lines()
         .filter(|line| !line.contains("hook.nixgate.event"))
+        .map(|line| match line.split_once(" in ") {
+            Some((head @ ("  FAILED" | "  ❌"), _)) => format!("{head} in N s"),
+            _ => line.to_owned(),
+        })
         .map(|line| match line.split_once(" (run ") {
             Some((head, _)) => format!("{head} (run RUN)\n"),
             None => format!("{line}\n"),
@@ -45,10 +55,15 @@ fn nixgate(work: &Work, args: &[&str]) -> String {
 
 fn configured(lab: &Lab, name: &str) -> Work {
     let work = lab.repo(name);
+    configure(&work);
+    work
+}
+
+/// Commits a `.nixgate.toml` whose one host answers nobody.
+pub fn configure(work: &Work) {
     std::fs::write(work.path.join(".nixgate.toml"), CONFIG).unwrap();
     work.git(&["add", "."]);
     work.commit("Release with nixgate");
-    work
 }
 
 #[test]
@@ -87,6 +102,14 @@ fn help_of_every_command() {
 
 #[test]
 fn commands_that_are_refused_before_any_work() {
+    for (name, color) in [("refused", "never"), ("refused-terminal", "always")] {
+        refusals(name, color);
+    }
+}
+
+#[track_caller]
+fn refusals(name: &str, color: &str) {
+    let nixgate = |work: &Work, args: &[&str]| nixgate_in(work, color, args);
     let lab = Lab::new();
     let bare = lab.path("nowhere");
     std::fs::create_dir(&bare).unwrap();
@@ -125,7 +148,7 @@ fn commands_that_are_refused_before_any_work() {
         }),
         ("as JSON", nixgate(&fresh, &["--json", "show", "cortex"])),
     ]);
-    screens("refused", all);
+    screens(name, all);
 }
 
 #[test]
@@ -140,10 +163,42 @@ fn every_problem_of_a_configuration_at_once() {
          [target.Orion]\n[[cache]]\nname = \"main\"\n",
     )
     .unwrap();
-    screen(
-        "config-problems",
-        &nixgate(&work, &["config", "check", "--file", "bad.toml"]),
-    );
+    for (name, color) in [
+        ("config-problems", "never"),
+        ("config-problems-terminal", "always"),
+    ] {
+        screen(
+            name,
+            &nixgate_in(&work, color, &["config", "check", "--file", "bad.toml"]),
+        );
+    }
+    // What is not even TOML, and what is in the commit that a run would use.
+    std::fs::write(work.path.join(".nixgate.toml"), "version = 1\n[target.cortex\n").unwrap();
+    work.git(&["add", ".nixgate.toml"]);
+    work.commit("Break it");
+    let wrong = |color: &str| {
+        [
+            ("not TOML", nixgate_in(&work, color, &["config", "check"])),
+            (
+                "a release with it",
+                nixgate_in(&work, color, &["release", "cortex"]),
+            ),
+            (
+                "a file that is not there",
+                nixgate_in(&work, color, &["config", "check", "--file", "no.toml"]),
+            ),
+            ("another version", {
+                std::fs::write(work.path.join("new.toml"), "version = 2\n[target.cortex]\n").unwrap();
+                nixgate_in(&work, color, &["config", "check", "--file", "new.toml"])
+            }),
+            ("no version", {
+                std::fs::write(work.path.join("old.toml"), "[target.cortex]\n").unwrap();
+                nixgate_in(&work, color, &["config", "check", "--file", "old.toml"])
+            }),
+        ]
+    };
+    screens("config-errors", wrong("never"));
+    screens("config-errors-terminal", wrong("always"));
     std::fs::write(work.path.join("good.toml"), CONFIG).unwrap();
     screens(
         "config-good",

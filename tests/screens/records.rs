@@ -8,7 +8,7 @@ use git_nixgate::ui::Style;
 use git_nixgate::ui::records::{Live, Marks, TargetStatus, log, record, run, runs, status};
 
 use super::support::chain::Chain;
-use super::{screen, screens};
+use super::{in_both, screen, screens};
 
 /// Three releases and a rollback of the last.
 fn ledger() -> Ledger {
@@ -42,14 +42,13 @@ fn the_records_of_a_target() {
     screen("log-plain", &log(&rows, Style::Plain));
     screen("log-terminal", &log(&rows, Style::Terminal));
     let shown = |n: usize, style| record(&rows[n].0, &rows[n].1, style);
-    screens(
-        "show",
+    in_both("show", |style| {
         [
-            ("a rollback", shown(0, Style::Plain)),
-            ("a withdrawn release", shown(1, Style::Plain)),
-            ("a release, on a terminal", shown(2, Style::Terminal)),
-        ],
-    );
+            ("a rollback", shown(0, style)),
+            ("a withdrawn release", shown(1, style)),
+            ("a release", shown(2, style)),
+        ]
+    });
 }
 
 #[test]
@@ -94,14 +93,12 @@ fn where_the_targets_stand() {
         of("cortex", Some(&drifted), Some(head), 0),
         of("orion", Some(&away), None, 0),
     ];
-    screens(
-        "status",
+    in_both("status", |style| {
         [
-            ("from git alone", status(&records, Style::Plain)),
-            ("--live: in order, drifted, away", status(&live, Style::Plain)),
-            ("--live on a terminal", status(&live, Style::Terminal)),
-        ],
-    );
+            ("from git alone", status(&records, style)),
+            ("--live: in order, drifted, away", status(&live, style)),
+        ]
+    });
 }
 
 #[test]

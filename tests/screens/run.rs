@@ -4,7 +4,7 @@ use git_nixgate::event::{CheckLine, Event, Gate, Verdict};
 use git_nixgate::failure::{Exit, Failure, Reason};
 use git_nixgate::ui::{Style, screen as draw};
 
-use super::{failed, screen};
+use super::{failed_in, screen};
 
 fn begin(gate: Gate) -> Event {
     Event::GateStarted { gate }
@@ -171,7 +171,11 @@ fn a_release_that_cuts_its_host_off() {
     let (events, failure) = taken_back();
     screen(
         "taken-back-plain",
-        &format!("{}{}", draw::run(&events, Style::Plain), failed(&failure)),
+        &format!(
+            "{}{}",
+            draw::run(&events, Style::Plain),
+            failed_in(&failure, Style::Plain)
+        ),
     );
     screen(
         "taken-back-terminal",

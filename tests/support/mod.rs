@@ -369,7 +369,7 @@ pub fn draft(repo: &Repo, target: &Target, before: Option<&Ledger>, what: What) 
         tagger_name: who.name,
         tagger_mail: who.mail,
         time,
-        subject: "nginx: bump".into(),
+        subject: repo.commit(&commit).unwrap().subject,
         evidence,
         previous: before.map(|l| l.next().1),
         restores,

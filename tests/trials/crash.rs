@@ -11,10 +11,10 @@ use crate::lab::{Lab, Spawned};
 
 const HOSTS: &[&str] = &["desk", "forge", "git", "cortex"];
 /// `timeouts.confirm` of the usual configuration, and the time that a revert takes on two busy cores.
-const LEASE: Duration = Duration::from_secs(10 + 15);
+pub const LEASE: Duration = Duration::from_secs(10 + 15);
 
 /// An activation that takes a while: time to break things in.
-fn slow(lab: &Lab, seconds: u32) {
+pub fn slow(lab: &Lab, seconds: u32) {
     describe(
         lab,
         "cortex",
@@ -267,7 +267,7 @@ fn killed_while_soaking_and_resumed_within_the_lease_it_is_released() {
 
 /// Signing waits while `/tmp/hang` is there: a way to stop between the commit on the host and the record.
 #[track_caller]
-fn signing_can_hang(lab: &Lab) {
+pub fn signing_can_hang(lab: &Lab) {
     desk(
         lab,
         "ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/sign && git config gpg.format ssh && \
@@ -278,7 +278,7 @@ fn signing_can_hang(lab: &Lab) {
 }
 
 #[track_caller]
-fn stopped_before_its_record(lab: &Lab) -> Spawned {
+pub fn stopped_before_its_record(lab: &Lab) -> Spawned {
     let mut run = lab.spawn_nixgate("op", &["release", "cortex"]);
     run.wait_for_stderr("\ncopy\n", Duration::from_secs(90));
     root(lab, "desk", "touch /tmp/hang");
@@ -373,6 +373,7 @@ fn killed_while_pushing_resume_publishes_the_same_record() {
         "cortex",
         "rm /nix/var/nix/gcroots/nixgate/cortex/2*; rm /var/lib/nixgate/cortex/record",
     );
+    crate::resume::unroot_newest(&lab);
     root(&lab, "git", "rm /tmp/hang");
     lab.wait_for(
         "git",
@@ -391,6 +392,11 @@ fn killed_while_pushing_resume_publishes_the_same_record() {
         &format!(
             "test -e /nix/var/nix/gcroots/nixgate/cortex/{leaf}/init && test -s /var/lib/nixgate/cortex/record"
         ),
+    );
+    let roots = crate::resume::on_builder(&lab);
+    assert!(
+        roots.contains(&format!("{leaf} {}", lab.running_system("cortex"))),
+        "{roots}"
     );
     nothing_left(&lab, "cortex", Duration::from_secs(30));
     released_afterwards(&lab);

@@ -13,6 +13,7 @@ mod hand;
 mod infra;
 mod pressure;
 mod records;
+mod resume;
 mod rollback;
 mod s0;
 mod s1;

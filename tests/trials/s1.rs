@@ -224,6 +224,80 @@ fn s1_05_another_architecture_is_refused_before_anything_is_built() {
     }
 }
 
+/// The host calls itself i686, as a 32-bit kernel would: its sshd, and so every login, has that personality.
+#[track_caller]
+fn becomes_i686(lab: &Lab, host: &str) {
+    root(
+        lab,
+        host,
+        "unit=$(systemctl list-units --plain --no-legend 'ssh*.service' | awk '{print $1; exit}') && \
+         mkdir -p /run/systemd/system/$unit.d && \
+         printf '[Service]\\nPersonality=x86\\n' >/run/systemd/system/$unit.d/32-bit.conf && \
+         systemctl daemon-reload && systemctl restart $unit",
+    );
+    assert_eq!(desk(lab, &format!("ssh jarvis@{host} uname -m")), "i686");
+}
+
+#[test]
+fn s1_05_a_target_that_no_builder_builds_for_is_refused_before_anything_is_built() {
+    let lab = usual("s1-05-no-builder");
+    release(&lab, "cortex");
+    becomes_i686(&lab, "cortex");
+    let builds_for = |platforms: &str| {
+        root(
+            &lab,
+            "forge",
+            &format!(
+                "sed -i /extra-platforms/d /etc/nix/nix.conf && echo 'extra-platforms = {platforms}' >>/etc/nix/nix.conf && \
+                 systemctl try-restart nix-daemon"
+            ),
+        );
+    };
+    let built = || {
+        root(
+            &lab,
+            "forge",
+            "ls -d /nix/store/*cortex* | grep -v -e '[.]drv$' -e '[.]lock$'",
+        )
+    };
+    let is_for = |system: &str| {
+        desk(
+            &lab,
+            &format!(
+                "sed -i 's/system = \"[a-z0-9_]*-linux\"/system = \"{system}\"/' system.nix && git commit -qam 'For {system}'"
+            ),
+        );
+    };
+    builds_for("");
+    is_for("i686-linux");
+    let (host, all, store) = (host_state(&lab, "cortex"), refs(&lab), built());
+    for verb in ["check", "release"] {
+        let out = expect(&lab, 1, &[verb, "cortex"]);
+        for text in [
+            "forge cannot build for i686-linux, and cortex is i686-linux",
+            "forge builds for x86_64-linux; it has no builders of its own",
+            "boot.binfmt.emulatedSystems",
+        ] {
+            assert!(out.stderr.contains(text), "{text:?}: {out}");
+        }
+        assert_eq!(
+            (host_state(&lab, "cortex"), refs(&lab), built()),
+            (host.clone(), all.clone(), store.clone())
+        );
+    }
+    // What a builder compiles for another machine is built by what it is: only the result can be judged.
+    is_for("x86_64-linux");
+    lab.variant("cortex", "B");
+    let out = expect(&lab, 1, &["release", "cortex"]);
+    let said = "this closure is for x86_64-linux, and cortex is i686";
+    assert!(out.stderr.contains(said), "{out}");
+    // A builder that says it can.
+    builds_for("i686-linux");
+    is_for("i686-linux");
+    let name = release(&lab, "cortex");
+    assert_eq!(evidence(&lab, &name)["predicate"]["system"], "i686-linux");
+}
+
 #[test]
 fn s1_06_the_diff_is_against_what_runs() {
     let lab = usual("s1-06");
