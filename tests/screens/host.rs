@@ -448,7 +448,7 @@ fn s3_04_a_store_that_is_not_what_its_database_says() {
         }
     };
     let broken = format!("gone {glibc}\ndatabase 2\n");
-    screens(
+    super::screens(
         "store",
         [
             (
