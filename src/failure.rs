@@ -90,6 +90,19 @@ pub enum Reason {
     Internal,
 }
 
+/// What a complaint of a program outside is worth. Each outside world has one table of its own words (`nix/said.rs`,
+/// `git/said.rs`, `host/connect.rs`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weight {
+    /// Belongs to ordinary operation and decides nothing: a cache that was passed over, private or busy or away.
+    Expected,
+    /// It passes by itself; the same call may work a moment later: a dropped link, 429, 5xx.
+    Passing,
+    /// It stays until somebody does something.
+    Failed,
+}
+
 /// A failure to show and to exit with.
 #[derive(Debug, Clone)]
 pub struct Failure {

@@ -69,6 +69,9 @@ pub enum Command {
     Resume(Resume),
     /// Stop a run at its next safe boundary, from wherever it was started; a switch is never interrupted
     Cancel(Cancel),
+    /// Compare a host's store with its database, and repair it
+    #[command(subcommand)]
+    Store(Store),
     /// Install or run the hooks that refuse to rewrite records
     #[command(subcommand)]
     Hook(Hook),
@@ -152,6 +155,10 @@ pub struct Release {
     /// Emergency: switch without validation; never recorded. The target's name must be typed
     #[arg(long)]
     pub skip_validation: bool,
+    /// Where the closure does not fit on the target, collect garbage there first; known-good closures and what runs
+    /// stay
+    #[arg(long)]
+    pub gc: bool,
     #[command(flatten)]
     pub reach: Reach,
 }
@@ -257,6 +264,36 @@ pub struct Cancel {
     pub target: String,
     #[command(flatten)]
     pub reach: Reach,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    /// Name every path that the database calls valid and the disk lacks, and the closures that need it
+    Check {
+        /// The target
+        target: String,
+        /// Read every file: also find paths whose contents are not those registered
+        #[arg(long)]
+        contents: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Put back what is broken: from the host's caches, the builder, this machine
+    Repair {
+        /// The target
+        target: String,
+        /// Read every file: also find paths whose contents are not those registered
+        #[arg(long)]
+        contents: bool,
+        /// Replace broken paths without asking
+        #[arg(long)]
+        yes: bool,
+        /// As the last resort change the host's Nix database without asking; it is backed up first
+        #[arg(long)]
+        surgery: bool,
+        #[command(flatten)]
+        reach: Reach,
+    },
 }
 
 #[derive(Debug, Subcommand)]

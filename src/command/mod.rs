@@ -5,6 +5,7 @@ pub mod hook;
 mod init;
 mod records;
 mod runs;
+mod store;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub fn run(command: Command, ui: &Ui) -> Outcome {
         Command::Log(args) => records::log(args, ui),
         Command::Show(args) => records::show(&args, ui),
         Command::Verify(args) => records::verify(&args, ui),
+        Command::Store(args) => store::store(args, ui),
         Command::Hook(args) => hooks(args, ui),
         Command::Config(args) => config::config(args, ui),
         Command::Man { folder } => man(folder.as_deref()),

@@ -37,6 +37,7 @@ pub(super) fn release(args: cli::Release, ui: &Ui) -> ui::Outcome {
         boot: args.boot,
         confirm: args.confirm,
         skip_validation: args.skip_validation,
+        gc: args.gc,
     };
     let stop = Stop::default();
     let run = run::release(world(&repo, ui, &asker, &stop), &target, options);

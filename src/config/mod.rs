@@ -146,8 +146,12 @@ pub struct Preflight {
     pub boot_free: u64,
     #[serde(serialize_with = "value::bytes")]
     pub memory_free: u64,
+    /// Percent of the time that processes may wait for memory (`some avg10` of `/proc/pressure/memory`); 0: report only.
+    pub memory_pressure: f64,
     /// Ceiling of the one-minute load per core; 0: report only.
     pub load_per_core: f64,
+    /// How many times the memory and the load of before the switch a host may have after it; 0: not judged.
+    pub usage_factor: f64,
     pub services: Vec<String>,
 }
 
@@ -284,7 +288,9 @@ impl Default for Preflight {
             disk_percent: 90,
             boot_free: 200 << 20,
             memory_free: 256 << 20,
+            memory_pressure: 40.0,
             load_per_core: 0.0,
+            usage_factor: 4.0,
             services: vec!["sshd".into()],
         }
     }

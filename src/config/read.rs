@@ -238,17 +238,9 @@ impl Section<'_, '_, '_> {
         }
         self.size("boot-free", &mut into.boot_free);
         self.size("memory-free", &mut into.memory_free);
-        if let Some(value) = self.value("load-per-core") {
-            let number = match value.get_ref() {
-                DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
-                DeValue::Integer(integer) => integer.as_str().parse::<f64>().ok(),
-                _ => None,
-            };
-            match number {
-                Some(number) if number.is_finite() && number >= 0.0 => into.load_per_core = number,
-                _ => self.complain("load-per-core", "must be a number from 0 (report only)"),
-            }
-        }
+        self.number("load-per-core", &mut into.load_per_core);
+        self.number("memory-pressure", &mut into.memory_pressure);
+        self.number("usage-factor", &mut into.usage_factor);
         if let Some(services) = self.list("services") {
             match services.iter().find(|s| !is_unit_name(s)) {
                 Some(bad) => self.complain("services", format!("{bad:?} is no unit name")),
@@ -256,6 +248,20 @@ impl Section<'_, '_, '_> {
             }
         }
         self.finish();
+    }
+
+    /// A number from 0, where 0 switches the check off.
+    fn number(&mut self, key: &'static str, into: &mut f64) {
+        let Some(value) = self.value(key) else { return };
+        let number = match value.get_ref() {
+            DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
+            DeValue::Integer(integer) => integer.as_str().parse::<f64>().ok(),
+            _ => None,
+        };
+        match number {
+            Some(number) if number.is_finite() && number >= 0.0 => *into = number,
+            _ => self.complain(key, "must be a number from 0 (report only)"),
+        }
     }
 
     fn checks(&mut self, key: &'static str, into: &mut Vec<Check>) {

@@ -4,11 +4,31 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::Place;
+use super::pressure::Demand;
 use crate::config::{CopyPath, Settings};
 use crate::failure::Failure;
 use crate::host::Session;
 use crate::host::supervisor::Held;
-use crate::nix::{self, CopyRequest, StorePath};
+use crate::nix::{self, Closure, CopyRequest, StorePath};
+
+/// How long the target may take to say what it has.
+const ASK: Duration = Duration::from_secs(60);
+
+/// What the target lacks of a closure.
+///
+/// # Errors
+/// Its store cannot be asked.
+pub async fn demand(target: &Session, closure: &Closure) -> Result<Demand, Failure> {
+    let paths: Vec<StorePath> = closure.paths().cloned().collect();
+    let mut presence = nix::presence(&Place::Host(target), &paths, ASK).await?;
+    // A copy skips what is only believed to be there; the rehearsal names it.
+    presence.present.extend(presence.dangling);
+    let missing = nix::missing(closure, &presence.present);
+    Ok(Demand {
+        paths: missing.paths.len(),
+        bytes: missing.bytes,
+    })
+}
 
 /// Copies `toplevel` with its closure from where it was built to the target.
 ///

@@ -132,7 +132,9 @@ fn whole(target: &str, toplevel: &str, seen: &Rehearsal) -> Result<(), Failure> 
         failure.why.push(format!("… and {} more", count - 10));
     }
     Err(match seen.missing_files.first() {
-        Some(path) => failure.next(format!("on {target}: nix-store --repair-path {path}")),
+        Some(path) => failure.next(format!(
+            "git nixgate store repair {target}    # {path} and what else is gone"
+        )),
         None => failure.next("run it again: what is missing is copied"),
     })
 }

@@ -6,12 +6,38 @@ use crate::check::Answer;
 use crate::event::{CheckLine, Verdict};
 use crate::failure::{Failure, Reason};
 use crate::gate::preflight::connect_word;
+use crate::host::pressure::Pressure;
 use crate::host::state::BootDefault;
 use crate::host::{ConnectError, Facts};
 
 const OF: usize = 5;
 /// A unit that restarted this often since the switch is in a loop, whatever it is at the moment.
 const LOOP: u64 = 3;
+
+/// Growth below this is no growth, whatever the factor: a small host doubles its use by a service that restarts.
+const SLACK_KIB: u64 = 512 << 10;
+/// One-minute load per core below which a host is not busy, whatever it was before.
+const BUSY: f64 = 2.0;
+
+/// What a host used before the switch, and how many times that it may use after it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usage {
+    pub memory_kib: Option<u64>,
+    pub load1: Option<f64>,
+    /// 0: not judged.
+    pub factor: f64,
+}
+
+impl Usage {
+    fn of(facts: &Facts, factor: f64) -> Self {
+        let memory = facts.memory_total_kib.zip(facts.memory_available_kib);
+        Usage {
+            memory_kib: memory.map(|(total, available)| total.saturating_sub(available)),
+            load1: facts.load1,
+            factor,
+        }
+    }
+}
 
 /// What is held against the reading.
 #[derive(Debug, Clone, Default)]
@@ -22,12 +48,15 @@ pub struct Baseline {
     pub restarts: BTreeMap<String, u64>,
     /// Checks and services that failed before and do not count, by name.
     pub excused: Vec<String>,
+    /// Memory and load; `None`: not known, as after a run that another process began.
+    pub usage: Option<Usage>,
 }
 
 impl Baseline {
-    /// The host as it was before the switch.
-    pub fn of(facts: &Facts) -> Self {
+    /// The host as it was before the switch; afterwards it may use `factor` times what it used (0: whatever it likes).
+    pub fn of(facts: &Facts, factor: f64) -> Self {
         Baseline {
+            usage: Some(Usage::of(facts, factor)),
             failed: facts.failed_units.clone(),
             restarts: facts.restarts.clone(),
             excused: Vec::new(),
@@ -145,6 +174,7 @@ pub fn judge(look: &Look<'_>) -> Health {
     services(look, &mut health);
     generation(look, facts, &mut health);
     units(look, facts, &new_failed, &mut health);
+    usage(look, facts, &mut health);
     for check in look.checks {
         let excused = check.verdict == Verdict::Failed && look.baseline.excused.contains(&check.name);
         if excused {
@@ -341,6 +371,38 @@ fn units(look: &Look<'_>, facts: &Facts, new_failed: &[&String], health: &mut He
     }
 }
 
+/// Memory and CPU against the baseline. It may settle, so it is not definite; a line only where there is something to say.
+fn usage(look: &Look<'_>, facts: &Facts, health: &mut Health) {
+    let Some(before) = look.baseline.usage.filter(|usage| usage.factor > 0.0) else {
+        return;
+    };
+    let now = Usage::of(facts, before.factor);
+    if let (Some(was), Some(is)) = (before.memory_kib, now.memory_kib)
+        && is > was.saturating_add(SLACK_KIB)
+        && is as f64 > was as f64 * before.factor
+    {
+        let detail = format!("{} MiB in use, before the switch {} MiB", is / 1024, was / 1024);
+        let what = format!("{}: memory: {detail}", look.target);
+        health.fail(0, "Memory", detail, Reason::Memory, what);
+        if let Some(failure) = health.failures.last_mut() {
+            failure.why = Pressure::of(facts).hogs();
+        }
+    }
+    // A container's load is that of its machine, and whoever else is on it.
+    if facts.container.is_some() {
+        return;
+    }
+    let cpus = f64::from(facts.cpus.unwrap_or(1).max(1));
+    if let (Some(was), Some(is)) = (before.load1, now.load1)
+        && is > BUSY * cpus
+        && is > was * before.factor
+    {
+        let detail = format!("load {is:.2}, before the switch {was:.2}");
+        let what = format!("{}: CPU: {detail}", look.target);
+        health.fail(0, "CPU", detail, Reason::Check, what);
+    }
+}
+
 fn looping(look: &Look<'_>, facts: &Facts) -> Vec<String> {
     facts
         .restarts
@@ -471,6 +533,37 @@ mod tests {
             ..look(&now, &old)
         };
         assert!(judge(&calm).is_good());
+    }
+
+    #[test]
+    fn s4_24_memory_and_cpu_are_held_against_what_was_used_before() {
+        let usage = |available: u64, load: &str| {
+            facts(&format!(
+                "MemTotal=8000000\nMemAvailable={available}\nload1={load}\ncpus=2\ntop=3000000 7 hog\n"
+            ))
+        };
+        let before = Baseline::of(&usage(7_000_000, "0.50"), 3.0);
+        let told = |now: &Facts, before: &Baseline| {
+            let health = judge(&look(now, before));
+            let names: Vec<String> = health.lines.into_iter().map(|line| line.name).collect();
+            (names[5..].join(","), health.definite)
+        };
+        // Three times a million KiB, and four a core with a load three times as high.
+        assert_eq!(told(&usage(5_000_000, "4.00"), &before), (String::new(), false));
+        assert_eq!(told(&usage(4_999_999, "4.00"), &before), ("Memory".into(), false));
+        assert_eq!(told(&usage(5_000_000, "4.01"), &before), ("CPU".into(), false));
+        let elsewhere = facts("MemTotal=8\nMemAvailable=8\nload1=90.0\ncpus=2\ncontainer=lxc\n");
+        assert_eq!(told(&elsewhere, &before), (String::new(), false));
+        // What is little stays little.
+        let idle = Baseline::of(&usage(7_999_999, "0.00"), 3.0);
+        assert_eq!(told(&usage(7_600_000, "3.90"), &idle), (String::new(), false));
+        let off = Baseline::of(&usage(7_000_000, "0.50"), 0.0);
+        assert_eq!(told(&usage(1, "90.0"), &off), (String::new(), false));
+        let health = judge(&look(&usage(1_000_000, "0.50"), &before));
+        assert!(
+            health.failures[0].to_string().contains("hog (pid 7)"),
+            "{health:?}"
+        );
     }
 
     #[test]

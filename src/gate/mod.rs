@@ -10,8 +10,10 @@ pub mod known_good;
 mod log;
 mod place;
 pub mod preflight;
+pub mod pressure;
+pub mod store;
 pub mod switch_test;
 pub mod validate;
 
 pub use log::GateLog;
-pub use place::Place;
+pub use place::{As, Place};

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::GateLog;
+use super::{GateLog, pressure};
 use crate::check::{self, Answer, Files};
 use crate::config::{Check, Preflight};
 use crate::event::{CheckLine, Verdict};
 use crate::failure::{Exit, Failure, Reason};
+use crate::host::pressure::Pressure;
 use crate::host::probe::Icmp;
 use crate::host::state::BootDefault;
 use crate::host::{
@@ -40,6 +41,8 @@ pub struct Rules<'a> {
     pub copies: bool,
     /// Seconds that the run may take on the host.
     pub horizon: u64,
+    /// A store that is too full is no reason to stop: garbage is collected before the copy.
+    pub gc: bool,
     /// The specialisation that is meant to run; empty: none.
     pub specialisation: &'a str,
 }
@@ -103,7 +106,7 @@ pub fn judge(found: &Found<'_>, rules: &Rules<'_>) -> Report {
     match found.facts {
         Some(facts) => {
             system(found.target, facts, &mut report);
-            disks(found.target, facts, rules.limits, &mut report);
+            disks(found.target, facts, rules, &mut report);
             services(found, rules, &mut report);
             load(found.target, facts, rules.limits, &mut report);
             others(found.target, facts, rules, &mut report);
@@ -211,9 +214,16 @@ fn system(target: &str, facts: &Facts, report: &mut Report) {
     }
 }
 
-fn disks(target: &str, facts: &Facts, limits: &Preflight, report: &mut Report) {
+fn disks(target: &str, facts: &Facts, rules: &Rules<'_>, report: &mut Report) {
     const NAME: &str = "Disk space";
+    let limits = rules.limits;
     let mut bad = Vec::new();
+    // The copy judges the store's file system again, after the garbage.
+    let store = facts
+        .disk("/nix")
+        .or_else(|| facts.disk("/"))
+        .map(|disk| disk.mount.as_str());
+    let mut later = Vec::new();
     for disk in &facts.disks {
         let own = disk.mount != "/" || disk.path == "/";
         if !own {
@@ -222,7 +232,11 @@ fn disks(target: &str, facts: &Facts, limits: &Preflight, report: &mut Report) {
         match disk.kib {
             None => bad.push(format!("{} cannot be read", disk.path)),
             Some(space) if space.used_percent() >= u64::from(limits.disk_percent) => {
-                bad.push(format!("{} {}% used", disk.path, space.used_percent()));
+                let text = format!("{} {}% used", disk.path, space.used_percent());
+                match rules.gc && store == Some(disk.mount.as_str()) {
+                    true => later.push(format!("{text}: garbage is collected before the copy")),
+                    false => bad.push(text),
+                }
             }
             Some(space) if disk.path == "/boot" && space.free < limits.boot_free / 1024 => {
                 bad.push(format!(
@@ -243,7 +257,9 @@ fn disks(target: &str, facts: &Facts, limits: &Preflight, report: &mut Report) {
     if root.is_none() && bad.is_empty() {
         bad.push("/ cannot be read".to_owned());
     }
-    if bad.is_empty() {
+    if bad.is_empty() && !later.is_empty() {
+        report.line(4, NAME, Verdict::Skipped, later.join(", "));
+    } else if bad.is_empty() {
         let detail = root.map_or_else(String::new, |space| format!("{}% used", space.used_percent()));
         report.line(4, NAME, Verdict::Passed, detail);
     } else {
@@ -255,9 +271,12 @@ fn disks(target: &str, facts: &Facts, limits: &Preflight, report: &mut Report) {
             ));
         }
         if bad.iter().any(|text| !text.starts_with("/boot")) {
-            failure.next.push(format!(
-                "on {target}: nix-collect-garbage frees what no root keeps; known-good closures stay"
-            ));
+            failure.next.push(match rules.advisory {
+                true => format!("on {target}: nix-collect-garbage frees what no root keeps; known-good closures stay"),
+                false => format!(
+                    "git nixgate release {target} --gc    # frees what no root keeps; known-good closures and what runs stay"
+                ),
+            });
         }
         report.fail(4, NAME, bad.join(", "), failure);
     }
@@ -314,36 +333,18 @@ fn services(found: &Found<'_>, rules: &Rules<'_>, report: &mut Report) {
 
 fn load(target: &str, facts: &Facts, limits: &Preflight, report: &mut Report) {
     const NAME: &str = "System load";
-    let hogs: Vec<String> = facts
-        .top_memory
-        .iter()
-        .map(|p| format!("{} MiB  {} (pid {})", p.rss_kib / 1024, p.name, p.pid))
-        .collect();
     let detail = facts
         .load1
         .map_or("load unknown".to_owned(), |load| format!("load: {load:.2}"));
-    match facts.memory_available_kib {
-        Some(free) if free < limits.memory_free / 1024 => {
-            let what = format!(
-                "{target}: {} MiB of memory available, wants {} MiB",
-                free / 1024,
-                limits.memory_free >> 20
-            );
-            let mut failure = Failure::failed(Reason::Memory, what.clone())
-                .next("stop what needs it most, or lower preflight.memory-free");
-            failure.why = hogs;
-            report.fail(6, NAME, format!("{} MiB available", free / 1024), failure);
-            return;
-        }
-        Some(_) => {}
-        None => {
-            let failure = Failure::failed(
-                Reason::Memory,
-                format!("{target}: available memory cannot be read"),
-            );
-            report.fail(6, NAME, "memory unknown", failure);
-            return;
-        }
+    let now = Pressure::of(facts);
+    if let Err(failure) = pressure::memory(target, &now, limits) {
+        let detail = now
+            .memory_available_kib
+            .map_or("memory unknown".to_owned(), |free| {
+                format!("{} MiB available", free / 1024)
+            });
+        report.fail(6, NAME, detail, failure);
+        return;
     }
     let per_core = facts
         .load1
@@ -354,7 +355,7 @@ fn load(target: &str, facts: &Facts, limits: &Preflight, report: &mut Report) {
         if over {
             let what = format!("{target}: {detail}, more than {} a core", limits.load_per_core);
             let mut failure = Failure::failed(Reason::Check, what);
-            failure.why = hogs;
+            failure.why = now.hogs();
             let failure = failure.next("wait, or raise preflight.load-per-core");
             report.fail(
                 6,
@@ -598,11 +599,24 @@ impl Reading {
         target: &str,
         rules: &Rules<'_>,
     ) -> Result<Fit, Failure> {
+        let mut facts = self.facts;
+        if let (Some(facts), Ok(session)) = (&mut facts, &self.session)
+            && pressure::is_short(
+                facts.memory_available_kib,
+                facts.pressure.get("memory").copied(),
+                rules.limits,
+            )
+        {
+            // Only where it is wanted: it takes time. Without it the refusal names the processes alone.
+            if let Ok(now) = Pressure::read(session).await {
+                facts.top_units = now.units;
+            }
+        }
         let found = Found {
             target,
             probe: &self.probe,
             connect: self.session.as_ref().map(|_| ()),
-            facts: self.facts.as_ref(),
+            facts: facts.as_ref(),
             sudo: self.sudo.as_ref(),
             login: &self.login,
             services: &self.services,
@@ -621,7 +635,7 @@ impl Reading {
             .chain(&self.checks)
             .filter(|a| a.verdict == Verdict::Failed);
         let failing = failing.map(|answer| answer.name.clone()).collect();
-        match (report.failure(target), self.session, self.facts) {
+        match (report.failure(target), self.session, facts) {
             (None, Ok(session), Some(facts)) => Ok(Fit {
                 session,
                 facts,

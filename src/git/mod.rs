@@ -12,6 +12,7 @@ mod publish;
 mod refs;
 mod remote;
 mod repo;
+mod said;
 mod sign;
 mod view;
 

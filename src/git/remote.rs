@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::ledger::{Relation, tracking_ref};
 use super::program::{Broken, Output};
 use super::repo::Repo;
-use crate::failure::{Failure, Reason};
+use super::said;
+use crate::failure::{Failure, Reason, Weight};
 use crate::record::{Oid, RecordName, Target, parse, rules};
 
 /// A target's refs on a remote, as one connection saw them.
@@ -32,23 +33,14 @@ pub struct Fetched {
 
 /// A failure to reach the remote, or to be let in.
 pub(super) fn unreachable(remote: &str, lines: Vec<String>) -> Failure {
-    let text = lines.join("\n").to_lowercase();
-    let auth = [
-        "permission denied",
-        "authentication",
-        "host key",
-        "could not read username",
-        "access denied",
-        "403",
-        "401",
-    ];
-    let reason = if auth.iter().any(|word| text.contains(word)) {
-        Reason::Auth
-    } else {
-        Reason::Remote
-    };
+    let (weight, reason) = said::judge(&lines.join("\n"));
     let mut failure = Failure::failed(reason, format!("the remote {remote} cannot be reached"));
     failure.why = lines;
+    if weight == Weight::Passing {
+        failure
+            .next
+            .push("run it again: this mostly passes by itself".to_owned());
+    }
     failure.next(format!("git ls-remote {remote}"))
 }
 

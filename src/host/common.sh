@@ -2,14 +2,15 @@
 
 boot_dir=/boot
 
-# The toplevel that runs; empty when /run/current-system is missing.
+# The toplevel that runs; empty when /run/current-system is missing. One whose files are gone runs all the same.
 running_system() {
-	[ -e /run/current-system ] && readlink -f /run/current-system
+	[ -L /run/current-system ] && readlink -f /run/current-system
 }
 
-# The toplevel that the system profile leads to.
+# The toplevel that the system profile leads to, whether it is there or not.
 profile_system() {
-	[ -e /nix/var/nix/profiles/system ] && readlink -f /nix/var/nix/profiles/system
+	p=$(readlink -f /nix/var/nix/profiles/system) || return 0
+	case $p in /nix/store/*) printf '%s\n' "$p" ;; esac
 }
 
 # The profile's generation number: system-142-link.

@@ -174,11 +174,14 @@ pub struct Facts {
     pub disks: Vec<Disk>,
     pub memory_total_kib: Option<u64>,
     pub memory_available_kib: Option<u64>,
+    pub swap_free_kib: Option<u64>,
     /// `some avg10` in percent: memory, cpu, io.
     pub pressure: BTreeMap<String, f64>,
     pub load1: Option<f64>,
     pub cpus: Option<u32>,
     pub top_memory: Vec<Process>,
+    /// The largest units: KiB resident, name.
+    pub top_units: Vec<(u64, String)>,
     /// Base64 of `/var/lib/nixgate/<target>/record`.
     pub record_base64: Option<String>,
     /// Permanent and temporary roots: name below `gcroots/nixgate/` and where it leads.
@@ -260,6 +263,7 @@ impl Facts {
             disks: all("disk").into_iter().filter_map(disk).collect(),
             memory_total_kib: one("MemTotal").and_then(|value| value.parse().ok()),
             memory_available_kib: one("MemAvailable").and_then(|value| value.parse().ok()),
+            swap_free_kib: one("SwapFree").and_then(|value| value.parse().ok()),
             pressure: ["memory", "cpu", "io"]
                 .into_iter()
                 .filter_map(|kind| Some((kind.to_owned(), one(&format!("psi_{kind}"))?.parse().ok()?)))
@@ -267,6 +271,11 @@ impl Facts {
             load1: one("load1").and_then(|value| value.parse().ok()),
             cpus: one("cpus").and_then(|value| value.parse().ok()),
             top_memory: all("top").into_iter().filter_map(process).collect(),
+            top_units: all("unit")
+                .into_iter()
+                .filter_map(|value| value.split_once(' '))
+                .filter_map(|(kib, unit)| Some((kib.parse().ok()?, unit.to_owned())))
+                .collect(),
             record_base64: some("record"),
             roots: pairs("root"),
             dangling_roots: pairs("dangling_root"),

@@ -118,7 +118,7 @@ fn user_of(uri: &str) -> Option<&str> {
 }
 
 fn classify(request: &CopyRequest, output: &ExecOutput) -> CopyError {
-    let text = said::plain(&output.err());
+    let text = said::counted(&said::plain(&output.err()));
     let kind = kind_of(&text);
     let to = request.to.as_deref().unwrap_or("the local store");
     let (reason, what) = match kind {

@@ -7,10 +7,13 @@
 
 mod build;
 mod closure;
+mod collect;
 mod copy;
+mod examine;
 mod exec;
 mod flake;
 mod json;
+mod mend;
 mod orphans;
 mod path;
 mod presence;
@@ -20,16 +23,20 @@ mod system;
 
 pub use build::{BuildError, BuildKind, BuildRequest, Built, Evaluated, RemoteBuild, build, evaluate};
 pub use closure::{Closure, PathInfo, closure, closure_and_linked, closure_of, parse_dump_db};
+pub use collect::collect_garbage;
 pub use copy::{CopyError, CopyKind, CopyRequest, Missing, archive_inputs, copy, missing};
+pub use examine::{Broken, Database, Examined, Fault, Keeper, StoreHealth, examine, parse as parse_examined};
 pub use exec::{Exec, ExecOutput, LocalExec};
 pub use flake::{FlakeSource, Flakeref, configuration_systems, flake_url, nixos_configurations};
 pub use json::{
     Derivation, StoreInfo, derivations, parse_build, parse_derivations, parse_path_info, parse_store_info,
 };
+pub use mend::{drop_seed, forget_sql, have, rejoin_sql, repair_paths, seed, seedable, surgery};
 pub use orphans::end_orphaned_copies;
 pub use path::{BadStorePath, StorePath, sha256_hex};
 pub use presence::{Presence, presence};
 pub use roots::{Root, add_root, list_roots, remove_root};
+pub use said::{Complaint, complaints};
 pub use system::{Implementation, NixVersion, Systems, nix_version, store_info, systems};
 
 use crate::failure::Failure;

@@ -1,7 +1,7 @@
 //! What Nix says when it fails: the telling lines of it, and the few causes that change what to do next.
 
 use super::exec::ExecOutput;
-use crate::failure::{Failure, Reason, last_lines};
+use crate::failure::{Failure, Reason, Weight, last_lines};
 
 /// How many lines of a failed command are worth showing.
 const SHOWN: usize = 14;
@@ -32,60 +32,133 @@ pub(super) fn failure(reason: Reason, what: impl Into<String>, output: &ExecOutp
     }
 }
 
+const ROOM: &str = "free space on the store's file system, for example by nix-collect-garbage";
+const TOKEN: &str = "the server wants to know who asks: a token in the netrc-file of whoever asks it";
+const PATIENCE: &str = "the server is busy or away: run it again later";
+
+/// What Nix, and ssh below it, say of causes that any of its commands may meet, in the order in which they are looked for.
+const TABLE: &[(&str, Weight, Reason, &str)] = &[
+    ("No space left on device", Weight::Failed, Reason::Disk, ROOM),
+    ("database or disk is full", Weight::Failed, Reason::Disk, ROOM),
+    ("Disk quota exceeded", Weight::Failed, Reason::Disk, ROOM),
+    ("Cannot allocate memory", Weight::Failed, Reason::Memory, ""),
+    ("Out of memory", Weight::Failed, Reason::Memory, ""),
+    ("out of memory", Weight::Failed, Reason::Memory, ""),
+    (
+        "cannot connect to socket at",
+        Weight::Failed,
+        Reason::Store,
+        DAEMON,
+    ),
+    ("cannot connect to daemon", Weight::Failed, Reason::Store, DAEMON),
+    ("Host key verification failed", Weight::Failed, Reason::Auth, ""),
+    ("Permission denied (", Weight::Failed, Reason::Auth, ""),
+    ("HTTP error 401", Weight::Failed, Reason::Auth, TOKEN),
+    ("HTTP error 403", Weight::Failed, Reason::Auth, TOKEN),
+    ("HTTP error 407", Weight::Failed, Reason::Auth, TOKEN),
+    ("HTTP error 429", Weight::Passing, Reason::Remote, PATIENCE),
+    ("HTTP error 5", Weight::Passing, Reason::Remote, PATIENCE),
+    ("HTTP error ", Weight::Failed, Reason::Remote, ""),
+    (
+        "does not appear to be a binary cache",
+        Weight::Failed,
+        Reason::Remote,
+        "",
+    ),
+    ("Connection refused", Weight::Passing, Reason::Link, ""),
+    ("Connection reset by peer", Weight::Passing, Reason::Link, ""),
+    ("Connection closed by", Weight::Passing, Reason::Link, ""),
+    ("Connection timed out", Weight::Passing, Reason::Link, ""),
+    ("Connection to ", Weight::Passing, Reason::Link, ""),
+    ("No route to host", Weight::Passing, Reason::Link, ""),
+    ("Network is unreachable", Weight::Passing, Reason::Link, ""),
+    ("Could not resolve host", Weight::Passing, Reason::Link, ""),
+    ("Could not connect to server", Weight::Passing, Reason::Link, ""),
+    ("Couldn't connect to server", Weight::Passing, Reason::Link, ""),
+    ("Server returned nothing", Weight::Passing, Reason::Link, ""),
+    ("Timeout was reached", Weight::Passing, Reason::Link, ""),
+    ("Broken pipe", Weight::Passing, Reason::Link, ""),
+    ("client_loop: send disconnect", Weight::Passing, Reason::Link, ""),
+    ("Timeout, server ", Weight::Passing, Reason::Link, ""),
+    (
+        "cannot open connection to remote store",
+        Weight::Passing,
+        Reason::Link,
+        "",
+    ),
+    ("unexpected end-of-file", Weight::Passing, Reason::Link, ""),
+    (
+        "failed to start SSH connection",
+        Weight::Passing,
+        Reason::Link,
+        "",
+    ),
+    ("mux_client", Weight::Passing, Reason::Link, ""),
+];
+
+const DAEMON: &str = "see whether nix-daemon runs there: systemctl status nix-daemon.socket";
+
+/// Something that Nix complained of, and what it is worth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    pub weight: Weight,
+    pub reason: Reason,
+    /// The line, without `warning:` and `error:`.
+    pub line: String,
+}
+
+/// The complaints in what Nix printed that the table knows, each once. What it only warns of it got over: that is
+/// expected.
+pub fn complaints(text: &str) -> Vec<Complaint> {
+    let mut found: Vec<Complaint> = Vec::new();
+    for line in plain(text).lines().map(str::trim) {
+        let Some((_, weight, reason, _)) = TABLE.iter().find(|(words, ..)| line.contains(words)) else {
+            continue;
+        };
+        let warned = line.starts_with("warning:");
+        let bare = line.trim_start_matches("warning: ").trim_start_matches("error: ");
+        let bare = bare.split("; retrying in ").next().unwrap_or(bare).to_owned();
+        if !found.iter().any(|complaint| complaint.line == bare) {
+            found.push(Complaint {
+                weight: if warned { Weight::Expected } else { *weight },
+                reason: *reason,
+                line: bare,
+            });
+        }
+    }
+    found
+}
+
+/// The text without its warnings: what Nix got over is not why it failed.
+pub(super) fn counted(text: &str) -> String {
+    let mut warning = false;
+    let kept = text.lines().filter(|line| {
+        // A warning goes on in lines that are indented or empty.
+        warning = line.starts_with("warning:") || (warning && (line.starts_with(' ') || line.is_empty()));
+        !warning
+    });
+    kept.flat_map(|line| [line, "\n"]).collect()
+}
+
 /// Causes that any command of Nix may meet.
 fn general(status: i32, text: &str) -> Option<(Reason, &'static str)> {
-    let has = |needle: &str| text.contains(needle);
-    if status == 127 && (has("not found") || has("No such file")) {
+    let text = counted(text);
+    if status == 127 && (text.contains("not found") || text.contains("No such file")) {
         return Some((
             Reason::Store,
             "install Nix there, or put it on the PATH of a non-interactive shell",
         ));
     }
-    if has("No space left on device") || has("database or disk is full") {
-        return Some((
-            Reason::Disk,
-            "free space on the store's file system, for example by nix-collect-garbage",
-        ));
-    }
-    if has("Cannot allocate memory") || has("Out of memory") || has("out of memory") {
-        return Some((Reason::Memory, ""));
-    }
-    if has("cannot connect to socket at") || has("cannot connect to daemon") {
-        return Some((
-            Reason::Store,
-            "see whether nix-daemon runs there: systemctl status nix-daemon.socket",
-        ));
-    }
-    if has("Host key verification failed") || has("Permission denied (") {
-        return Some((Reason::Auth, ""));
-    }
-    if lost_link(text) {
-        return Some((Reason::Link, ""));
-    }
-    None
+    let (_, _, reason, next) = TABLE.iter().find(|(words, ..)| text.contains(words))?;
+    Some((*reason, next))
 }
 
 /// Whether the text tells of a connection that could not be made or broke.
 pub(super) fn lost_link(text: &str) -> bool {
-    [
-        "Connection refused",
-        "Connection reset by peer",
-        "Connection closed by",
-        "Connection timed out",
-        "Connection to ",
-        "No route to host",
-        "Network is unreachable",
-        "Could not resolve hostname",
-        "Broken pipe",
-        "client_loop: send disconnect",
-        "Timeout, server ",
-        "cannot open connection to remote store",
-        "unexpected end-of-file",
-        "failed to start SSH connection",
-        "mux_client",
-    ]
-    .iter()
-    .any(|needle| text.contains(needle))
+    let text = counted(text);
+    TABLE
+        .iter()
+        .any(|(words, _, reason, _)| *reason == Reason::Link && text.contains(words))
 }
 
 /// The text without colours and other terminal sequences.
@@ -178,4 +251,96 @@ pub(super) fn is_build_failure(line: &str) -> bool {
         || line.contains("dependencies of derivation '/")
         || line.contains("dependency of derivation '/")
         || line.contains("nable to start any build")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(name: &str) -> String {
+        let file = format!("{}/tests/data/nix-said/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(file).expect("a recording")
+    }
+
+    #[test]
+    fn s3_38_a_cache_that_nix_passed_over_is_no_reason_to_fail() {
+        let table = [
+            ("2.26-cache-401", Reason::Auth),
+            ("2.26-cache-403", Reason::Auth),
+            ("2.26-cache-404", Reason::Remote),
+            ("2.26-cache-429", Reason::Remote),
+            ("2.26-cache-503", Reason::Remote),
+            ("2.26-cache-cut", Reason::Link),
+            ("2.26-cache-refused", Reason::Link),
+            ("2.26-cache-dns", Reason::Link),
+            ("2.26-built-cache-401", Reason::Auth),
+            ("2.26-build-cache-429", Reason::Remote),
+        ];
+        for (name, reason) in table {
+            let text = recorded(name);
+            let found = complaints(&text);
+            assert_eq!(found.len(), 1, "{name}: {found:?}");
+            assert_eq!(
+                (found[0].weight, found[0].reason),
+                (Weight::Expected, reason),
+                "{name}"
+            );
+            assert_eq!(general(1, &text), None, "{name}: the warning decided");
+            assert!(!lost_link(&text), "{name}");
+        }
+    }
+
+    #[test]
+    fn s3_38_what_ended_the_command_is_told_apart_from_what_passes() {
+        let unable = "error: unable to download 'https://c.example.org/nix-cache-info'";
+        let table = [
+            (format!("{unable}: HTTP error 401"), Weight::Failed, Reason::Auth),
+            (
+                format!("{unable}: HTTP error 429"),
+                Weight::Passing,
+                Reason::Remote,
+            ),
+            (
+                format!("{unable}: HTTP error 503"),
+                Weight::Passing,
+                Reason::Remote,
+            ),
+            (
+                format!("{unable}: HTTP error 404"),
+                Weight::Failed,
+                Reason::Remote,
+            ),
+            (
+                "error: unexpected end-of-file".into(),
+                Weight::Passing,
+                Reason::Link,
+            ),
+            (
+                "client_loop: send disconnect: Broken pipe".into(),
+                Weight::Passing,
+                Reason::Link,
+            ),
+            (
+                "error: writing to file: No space left on device".into(),
+                Weight::Failed,
+                Reason::Disk,
+            ),
+            (
+                "op@forge: Permission denied (publickey).".into(),
+                Weight::Failed,
+                Reason::Auth,
+            ),
+        ];
+        for (text, weight, reason) in table {
+            let found = complaints(&text);
+            assert_eq!(found.len(), 1, "{text}");
+            assert_eq!((found[0].weight, found[0].reason), (weight, reason), "{text}");
+            assert_eq!(
+                general(1, &text).map(|(reason, _)| reason),
+                Some(reason),
+                "{text}"
+            );
+        }
+        assert!(complaints("error: attribute 'bar' missing").is_empty());
+    }
 }

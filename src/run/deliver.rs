@@ -17,11 +17,12 @@ use crate::gate::health::Baseline;
 use crate::gate::known_good::RemoteSide;
 use crate::gate::preflight::Fit;
 use crate::gate::validate::{self, Subject, Validated, validate};
-use crate::gate::{Place, build, commit, copy, dry_activate, switch_test};
+use crate::gate::{As, GateLog, Place, build, commit, copy, dry_activate, pressure, switch_test};
 use crate::git::Commit;
+use crate::host::pressure::Pressure;
 use crate::host::supervisor::{self, Held, HoldError, Plan, Rehearsal};
-use crate::host::{Endpoint, Facts, Session, Shell};
-use crate::nix::StorePath;
+use crate::host::{Endpoint, Facts, Privilege, Session, Shell};
+use crate::nix::{self, Closure, StorePath};
 use crate::record::evidence::Before;
 use crate::record::{Kind, OnHost, RecordName};
 
@@ -53,8 +54,7 @@ pub(super) struct Delivery<'a> {
     pub endpoint: &'a Endpoint,
     pub commit: &'a Commit,
     pub toplevel: StorePath,
-    /// Every path of the closure.
-    pub closure: Vec<String>,
+    pub closure: &'a Closure,
     /// Where it is copied from; `None`: it is on the target.
     pub supply: Option<Place<'a>>,
     /// The builder, to root the closure there.
@@ -80,6 +80,8 @@ pub(super) struct Options {
     /// Checks that failed before do not count; a reachable host may stay.
     pub sick: bool,
     pub keep: bool,
+    /// Garbage may be collected on the target where the closure does not fit.
+    pub gc: bool,
 }
 
 /// Drives it to its end; the run's journal says how.
@@ -179,7 +181,7 @@ async fn drive(
         return Ok(outcome);
     }
 
-    let mut baseline = Baseline::of(facts);
+    let mut baseline = Baseline::of(facts, delivery.settings.preflight.usage_factor);
     if delivery.options.sick {
         baseline.excused = failing;
     }
@@ -339,7 +341,7 @@ async fn switched_back(
     let back = supervisor::hold(session, &plan)
         .await
         .map_err(|error| error.failure(&target))?;
-    let baseline = Baseline::of(&facts);
+    let baseline = Baseline::of(&facts, delivery.settings.preflight.usage_factor);
     let switched = match switch_test::switch(&mut run.log, session, &back, &baseline).await {
         Ok(switched) => switched,
         Err(bad) => return Err(take_back(&run.log, session, None, &back, None, false, bad.failure).await),
@@ -410,6 +412,8 @@ enum Ahead {
     Copied(&'static str),
     /// Nothing had to be copied, so that the rehearsal could begin.
     Rehearsed(Box<Rehearsal>),
+    /// There is no room, and garbage may be collected: under the lock.
+    Full(Box<Failure>),
 }
 
 async fn ahead(session: &Session, target: &str, delivery: &Delivery<'_>) -> Result<Ahead, Failure> {
@@ -418,22 +422,56 @@ async fn ahead(session: &Session, target: &str, delivery: &Delivery<'_>) -> Resu
             .await
             .map(|seen| Ahead::Rehearsed(Box::new(seen)));
     };
-    copy::end_orphans(session).await;
+    let demand = copy::demand(session, delivery.closure);
+    let (demand, now, ()) = tokio::join!(demand, Pressure::read(session), copy::end_orphans(session));
+    let now = now.map_err(|error| error.failure(target))?;
+    let demand = demand?;
+    memory(target, delivery, &now)?;
+    if let Err(failure) = pressure::room(target, demand, &now, &delivery.settings.preflight) {
+        return match delivery.options.gc {
+            true => Ok(Ahead::Full(Box::new(failure))),
+            false => Err(failure),
+        };
+    }
+    if demand.paths == 0 {
+        return Ok(Ahead::Copied("already there"));
+    }
     copy::copy(delivery.settings, place, session, &delivery.toplevel)
         .await
         .map(Ahead::Copied)
 }
 
+/// A sick host is taken back all the same: the little memory it has may be what the way back mends.
+fn memory(target: &str, delivery: &Delivery<'_>, now: &Pressure) -> Result<(), Failure> {
+    if delivery.options.sick {
+        return Ok(());
+    }
+    pressure::memory(target, now, &delivery.settings.preflight)
+}
+
+/// Makes room under the lock, and copies.
+async fn after_gc(
+    log: &GateLog<'_>,
+    session: &Session,
+    target: &str,
+    run: &str,
+    delivery: &Delivery<'_>,
+    full: &Failure,
+) -> Result<Ahead, Failure> {
+    log.note(format!("{}: collecting garbage there", full.what));
+    let root = As(Privilege::Root, session);
+    let freed = nix::collect_garbage(&root, run, delivery.settings.timeouts.copy).await?;
+    log.note(freed);
+    match Box::pin(ahead(session, target, delivery)).await? {
+        Ahead::Full(failure) => Err(*failure),
+        done => Ok(done),
+    }
+}
+
 async fn rehearse(session: &Session, target: &str, delivery: &Delivery<'_>) -> Result<Rehearsal, Failure> {
     let limit = delivery.settings.timeouts.activate;
-    dry_activate::rehearse(
-        session,
-        target,
-        delivery.toplevel.as_str(),
-        &delivery.closure,
-        limit,
-    )
-    .await
+    let closure: Vec<String> = delivery.closure.paths().map(ToString::to_string).collect();
+    dry_activate::rehearse(session, target, delivery.toplevel.as_str(), &closure, limit).await
 }
 
 /// Copy and rehearsal under the lock. `Some` when the run ends here.
@@ -462,7 +500,12 @@ async fn prepare(
     let toplevel = delivery.toplevel.as_str();
     let log = &mut run.log;
     let steps = async {
-        let seen = match ahead.await? {
+        let mut done = ahead.await?;
+        if let Ahead::Full(full) = &done {
+            done = after_gc(log, session, &target, &held.run, delivery, full).await?;
+        }
+        let seen = match done {
+            Ahead::Full(failure) => return Err(*failure),
             Ahead::Rehearsed(seen) => {
                 log.pass("already there");
                 log.begin_since(Gate::DryActivate, began);
@@ -474,6 +517,16 @@ async fn prepare(
                 rehearse(session, &target, delivery).await?
             }
         };
+        if pressure::is_short(
+            seen.memory_available_kib,
+            seen.memory_stalled,
+            &delivery.settings.preflight,
+        ) {
+            let now = Pressure::read(session)
+                .await
+                .map_err(|error| error.failure(&target))?;
+            memory(&target, delivery, &now)?;
+        }
         dry_activate::judged(log, &target, toplevel, seen)
     };
     let (rehearsed, again) = copy::keeping(held, session, async { tokio::join!(steps, again) }).await;

@@ -16,6 +16,7 @@ mod restore;
 mod resume;
 mod running;
 mod stop;
+pub mod store;
 
 use std::io::Read;
 use std::sync::Arc;

@@ -39,6 +39,8 @@ pub struct ReleaseOptions {
     pub boot: bool,
     pub confirm: bool,
     pub skip_validation: bool,
+    /// Collect garbage on the target where the closure does not fit.
+    pub gc: bool,
 }
 
 /// Every gate up to dry-activate; nothing is changed, nothing is recorded.
@@ -278,7 +280,7 @@ async fn drive(
         endpoint: &endpoint,
         commit,
         toplevel,
-        closure: closure.paths().map(ToString::to_string).collect(),
+        closure: &closure,
         supply: place,
         builder: place,
         built_on_target: on_target.then(|| order.link()),
@@ -293,6 +295,7 @@ async fn drive(
             skip_validation: options.skip_validation,
             sick: false,
             keep: false,
+            gc: options.gc,
         },
     };
     let outcome = deliver(run, ready.fit, &delivery).await;
@@ -348,6 +351,7 @@ async fn judged(
         copies: copies(settings),
         horizon: horizon(settings),
         specialisation: &settings.specialisation,
+        gc: options.gc,
     };
     let fit = reading?.judged(&mut run.log, target.as_str(), &rules).await?;
     if verb == Verb::Release {

@@ -159,6 +159,7 @@ async fn drive(
         copies: false,
         horizon: super::release::horizon(settings),
         specialisation: &settings.specialisation,
+        gc: false,
     };
     let fit = reading.judged(&mut run.log, target.as_str(), &rules).await?;
     if !rehearse {
@@ -210,7 +211,7 @@ async fn drive(
         endpoint,
         commit: &commit,
         toplevel,
-        closure: closure.paths().map(ToString::to_string).collect(),
+        closure: &closure,
         supply: builder.as_ref().map(as_place),
         builder: None,
         built_on_target: None,
@@ -418,7 +419,7 @@ fn intact(choice: &Choice<'_>, closure: &Closure, target: &Target) -> Result<(),
     ))
     .why(format!("recorded digest {recorded}"))
     .why(format!("found          {digest}"))
-    .next(format!("on {target}: nix-store --verify --check-contents")))
+    .next(format!("git nixgate store check {target} --contents")))
 }
 
 /// What the new record says of the closure: what the restored one said.

@@ -4,6 +4,7 @@ pub mod escape;
 mod lines;
 pub mod records;
 pub mod screen;
+pub mod store;
 pub mod table;
 
 use std::io::{IsTerminal, Write};

@@ -44,7 +44,9 @@ fn limits() -> Preflight {
         disk_percent: 90,
         boot_free: 200 << 20,
         memory_free: 256 << 20,
+        memory_pressure: 40.0,
         load_per_core: 0.0,
+        usage_factor: 4.0,
         services: vec!["sshd".into()],
     }
 }
@@ -78,6 +80,7 @@ fn judged_for(login: &Login, facts: &Facts, services: &[Answer], advisory: bool)
         copies: true,
         horizon: 900,
         specialisation: "",
+        gc: false,
     };
     preflight::judge(&found, &rules)
 }
@@ -410,4 +413,66 @@ fn s0_16_the_way_back_by_hand() {
         .map(|line| format!("{line}\n"))
         .collect();
     screen("by-hand", &text);
+}
+
+#[test]
+fn s3_04_a_store_that_is_not_what_its_database_says() {
+    use git_nixgate::nix::Examined;
+    use git_nixgate::run::store::StoreReport;
+    let path = |n: char, name: &str| format!("/nix/store/{}-{name}", n.to_string().repeat(32));
+    let (system, glibc, before) = (path('a', "system"), path('b', "glibc-2.40"), path('c', "system"));
+    let zero = "0".repeat(64);
+    let entry = |path: &str, references: &[&str]| {
+        let mut text = format!("{path}\n{zero}\n10\n\n{}\n", references.len());
+        references
+            .iter()
+            .for_each(|path| text.push_str(&format!("{path}\n")));
+        text
+    };
+    let dump = entry(&system, &[&glibc]) + &entry(&before, &[&glibc]) + &entry(&glibc, &[]);
+    let answer = |found: &str| {
+        format!(
+            "root running {system}\nroot record {system}\nroot cortex/before-first {before}\n{found}dump\n{dump}end\n"
+        )
+    };
+    let looked = |found: &str| -> Examined { git_nixgate::nix::parse_examined(&answer(found)).unwrap() };
+    let report = |found: &str, repaired: &[&str], backup: Option<&str>, next: &[&str]| {
+        let health = looked(found).judge(&BTreeMap::new());
+        StoreReport {
+            target: "cortex".into(),
+            whole: health.is_whole(),
+            health,
+            repaired: repaired.iter().map(ToString::to_string).collect(),
+            backup: backup.map(str::to_owned),
+            next: next.iter().map(ToString::to_string).collect(),
+        }
+    };
+    let broken = format!("gone {glibc}\ndatabase 2\n");
+    super::screens(
+        "store",
+        [
+            (
+                "whole",
+                git_nixgate::ui::store::report(&report("database ok\n", &[], None, &[])),
+            ),
+            (
+                "broken",
+                git_nixgate::ui::store::report(&report(
+                    &broken,
+                    &[],
+                    None,
+                    &["git nixgate store repair cortex"],
+                )),
+            ),
+            (
+                "repaired, on a host without sqlite3",
+                git_nixgate::ui::store::report(&report(
+                    "database there is no sqlite3 on this host\n",
+                    &[&glibc],
+                    None,
+                    &["git nixgate health cortex"],
+                )),
+            ),
+        ],
+    );
 }

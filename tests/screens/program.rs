@@ -70,7 +70,7 @@ pub fn configure(work: &Work) {
 fn help_of_every_command() {
     let lab = Lab::new();
     let work = lab.repo("infra");
-    let commands: [&[&str]; 18] = [
+    let commands: [&[&str]; 21] = [
         &[],
         &["init"],
         &["check"],
@@ -84,6 +84,9 @@ fn help_of_every_command() {
         &["verify"],
         &["publish"],
         &["resume"],
+        &["store"],
+        &["store", "check"],
+        &["store", "repair"],
         &["hook"],
         &["hook", "install"],
         &["config"],

@@ -20,6 +20,10 @@ pub struct Rehearsal {
     /// `None` when the closure is broken: nothing was run then.
     pub outcome: Option<Stc>,
     pub plan: DryActivate,
+    /// After all that; KiB.
+    pub memory_available_kib: Option<u64>,
+    /// Percent of the last ten seconds in which some process waited for memory.
+    pub memory_stalled: Option<f64>,
     /// What dry-activate printed.
     pub stdout: String,
     pub stderr: String,
@@ -79,6 +83,8 @@ pub async fn dry_activate(
         missing_parts: all("part"),
         outcome: status.map(|status| Stc::classify(status, stdout, stderr, false)),
         plan: DryActivate::parse(stderr),
+        memory_available_kib: all("MemAvailable").first().and_then(|kib| kib.parse().ok()),
+        memory_stalled: all("psi_memory").first().and_then(|percent| percent.parse().ok()),
         stdout: stdout.to_owned(),
         stderr: stderr.to_owned(),
     })

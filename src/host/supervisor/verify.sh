@@ -39,6 +39,11 @@ if [ -z "$bad" ]; then
 		fi
 	fi
 	printf 'status=%s\n' "$s"
+	# How the host stands just before a switch; nothing is started for it.
+	while IFS=' ' read -r k v _; do
+		[ "$k" != MemAvailable: ] || printf 'MemAvailable=%s\n' "$v"
+	done </proc/meminfo
+	{ read -r _ v _ </proc/pressure/memory && printf 'psi_memory=%s\n' "${v#avg10=}"; } 2>/dev/null
 	printf '\n--nixgate-section--\n'
 	cat "$t/out"
 	printf '\n--nixgate-section--\n'
