@@ -55,6 +55,13 @@ impl Repo {
         if remote.is_empty() || remote.starts_with('-') {
             return Err(Failure::config(format!("{remote:?} is no name of a remote")));
         }
+        let mut known = self
+            .push_urls
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(url) = known.get(remote) {
+            return Ok(url.clone());
+        }
         let what = format!("there is no remote {remote}");
         let args = ["remote", "get-url", "--push", "--all", remote];
         let output = self.program.run(&args, b"").map_err(|b| b.failure(&what))?;
@@ -68,7 +75,10 @@ impl Repo {
         }
         let text = output.text();
         match text.lines().collect::<Vec<_>>()[..] {
-            [url] => Ok(url.to_owned()),
+            [url] => {
+                known.insert(remote.to_owned(), url.to_owned());
+                Ok(url.to_owned())
+            }
             _ => Err(Failure::config(format!("{remote} pushes to several URLs"))
                 .why("a release is published to one place, in one atomic push")
                 .next("name a remote with one push URL as remote in .nixgate.toml")),

@@ -27,6 +27,8 @@ pub struct Repo {
     quarantine: Option<PathBuf>,
     /// How long one conversation with a remote may take.
     pub(super) network: std::time::Duration,
+    /// Where each remote is pushed to, once git was asked.
+    pub(super) push_urls: std::sync::Arc<std::sync::Mutex<std::collections::BTreeMap<String, String>>>,
 }
 
 impl std::fmt::Debug for Repo {
@@ -88,6 +90,7 @@ impl Repo {
             inner,
             quarantine,
             network: super::program::NETWORK,
+            push_urls: std::sync::Arc::default(),
         })
     }
 

@@ -181,11 +181,7 @@ pub async fn probe_and_open(endpoint: &Endpoint, dir: &RunDir) -> (Probe, Result
     if endpoint.host == Address::Local {
         return (tcp_probe(endpoint).await, Session::open(endpoint, dir).await);
     }
-    let resolved = resolve(endpoint, &dir.control_path()).await;
-    tokio::join!(
-        probe_at(&resolved),
-        Session::open_at(endpoint, dir, resolved.clone())
-    )
+    Session::open_and_probe(endpoint, dir).await
 }
 
 /// The words that ssh would use, so that one table classifies both.

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::channel::Channel;
 use super::connect::{ConnectClass, ConnectError};
-use super::probe::{Resolved, resolve};
+use super::probe::{Probe, Resolved, probe_at, resolve};
 use super::wire::LOGIN;
 use super::{Address, Endpoint, HostError, Output, Privilege, Remote, RunDir, Script};
 use crate::failure::last_lines;
@@ -115,21 +115,25 @@ impl Session {
         Ok(session)
     }
 
-    /// The same for an endpoint that ssh has resolved already.
-    pub(super) async fn open_at(
+    /// The same, with the ssh port asked beside it: ssh is asked once what the endpoint is.
+    pub(super) async fn open_and_probe(
         endpoint: &Endpoint,
         dir: &RunDir,
-        resolved: Result<Resolved, ConnectError>,
-    ) -> Result<Self, ConnectError> {
+    ) -> (Probe, Result<Self, ConnectError>) {
         let mut session = Self::closed(endpoint, dir);
-        let link = start_master(
-            &session.endpoint,
-            &session.dir,
-            &session.control_pattern,
-            resolved?,
-        );
-        session.link = Some(link.await?);
-        Ok(session)
+        let pattern = session.control_pattern.clone();
+        let probing = async {
+            let resolved = resolve(endpoint, &pattern).await;
+            (probe_at(&resolved).await, resolved)
+        };
+        let ((probe, resolved), started) =
+            tokio::join!(probing, start_master(endpoint, &session.dir, &pattern));
+        let opened = async {
+            started?;
+            session.link = Some(link(resolved?).await?);
+            Ok(session)
+        };
+        (probe, opened.await)
     }
 
     fn closed(endpoint: &Endpoint, dir: &RunDir) -> Self {
@@ -151,9 +155,12 @@ impl Session {
             return Ok(());
         }
         self.drop_link().await;
-        let resolved = resolve(&self.endpoint, &self.control_pattern).await?;
-        let link = start_master(&self.endpoint, &self.dir, &self.control_pattern, resolved);
-        self.link = Some(link.await?);
+        let (resolved, started) = tokio::join!(
+            resolve(&self.endpoint, &self.control_pattern),
+            start_master(&self.endpoint, &self.dir, &self.control_pattern)
+        );
+        started?;
+        self.link = Some(link(resolved?).await?);
         Ok(())
     }
 
@@ -399,17 +406,9 @@ pub(super) fn local_shell() -> std::io::Result<tokio::process::Child> {
         .spawn()
 }
 
-async fn start_master(
-    endpoint: &Endpoint,
-    dir: &Path,
-    control_pattern: &str,
-    resolved: Resolved,
-) -> Result<Link, ConnectError> {
+/// Starts a master, and ends when it has authenticated and is in the background.
+async fn start_master(endpoint: &Endpoint, dir: &Path, control_pattern: &str) -> Result<(), ConnectError> {
     let other = |line: String| ConnectError::new(ConnectClass::Other, vec![line]);
-    let control = resolved
-        .control_path
-        .map(PathBuf::from)
-        .ok_or_else(|| other("ssh -G names no socket".into()))?;
     let said = dir.join(format!("master-{}", super::wire::nonce()));
     let log = std::fs::File::create(&said).map_err(|error| other(format!("{}: {error}", said.display())))?;
     let mut master = Command::new("ssh");
@@ -451,6 +450,16 @@ async fn start_master(
         Ok(Ok(_)) => {}
     }
     crate::boundary::cross("after", || format!("{}: ssh master", endpoint.name));
+    Ok(())
+}
+
+/// The way in through a master that runs.
+async fn link(resolved: Resolved) -> Result<Link, ConnectError> {
+    let other = |line: String| ConnectError::new(ConnectClass::Other, vec![line]);
+    let control = resolved
+        .control_path
+        .map(PathBuf::from)
+        .ok_or_else(|| other("ssh -G names no socket".into()))?;
     let held = UnixStream::connect(&control)
         .await
         .map_err(|error| other(format!("{}: {error}", control.display())))?;

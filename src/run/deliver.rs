@@ -260,10 +260,13 @@ async fn drive(
         restores: delivery.restores.clone(),
         withdraws: delivery.withdraws.clone(),
         remote: delivery.remote.clone(),
+        held: Some(&held),
     };
     let marked = mark(run, &mut shell, &marking).await;
-    // Whatever marking came to, the lock is not needed any more.
-    let _ = held.end(&mut shell).await;
+    if !matches!(marked, Ok(Marked::Done(_))) {
+        // Whatever marking came to, the lock is not needed any more; a second end does no harm.
+        let _ = held.end(&mut shell).await;
+    }
     match marked? {
         Marked::Done(outcome) => Ok(outcome),
         Marked::Lost(failure) => Err(put_back(run, session, &held, delivery, failure).await),

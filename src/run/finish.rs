@@ -62,6 +62,7 @@ pub(super) async fn finish(
         restores,
         withdraws: parsed.map_err(bad)?,
         remote,
+        held: None,
     };
     if let Some(record) = own {
         rooted(run, session, &record, &marking).await?;

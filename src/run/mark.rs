@@ -9,6 +9,7 @@ use crate::gate::Place;
 use crate::gate::known_good::{self, Made, Marking, Published, RemoteSide};
 use crate::git::Commit;
 use crate::host::Remote;
+use crate::host::supervisor::Held;
 use crate::nix::StorePath;
 use crate::record::{Kind, OnHost, RecordName};
 
@@ -23,6 +24,8 @@ pub(super) struct Mark<'a> {
     pub restores: Option<OnHost>,
     pub withdraws: Vec<RecordName>,
     pub remote: RemoteSide,
+    /// The hold that ends once the host carries the record: from then on whoever has not fetched it is refused there.
+    pub held: Option<&'a Held>,
 }
 
 /// How marking ended.
@@ -64,14 +67,22 @@ pub(super) async fn mark(
         // The remote, the target and the builder are three places; none waits for another.
         let (published, rooted, kept) = tokio::join!(
             marking.publish(&mut run.log, &made, &remote),
-            known_good::root_on_target(
-                host,
-                &target,
-                &made,
-                &root,
-                mark.toplevel.as_str(),
-                before.as_deref()
-            ),
+            async {
+                known_good::root_on_target(
+                    host,
+                    &target,
+                    &made,
+                    &root,
+                    mark.toplevel.as_str(),
+                    before.as_deref(),
+                )
+                .await?;
+                if let Some(held) = mark.held {
+                    // Whatever is left of it goes with its lease.
+                    let _ = held.end(host).await;
+                }
+                Ok(())
+            },
             known_good::root_on_builder(builder, &target, &name, mark.toplevel),
         );
         if let Err(failure) = kept {
