@@ -208,7 +208,7 @@ fn at_boundary(lab: &Lab, fault: Fault, verb: Verb, number: u32) -> Option<Row> 
 #[track_caller]
 fn told(lab: &Lab, running: &str, context: &str) {
     let out = lab.nixgate(&["status", "cortex", "--live", "--json"]);
-    let answer = out.text().lines().last().unwrap_or_default().to_owned();
+    let answer = out.stdout.lines().last().unwrap_or_default().to_owned();
     let value: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
     let live = &value["targets"][0]["live"];
     assert_eq!(live["running"], running, "{context}: {answer}");
