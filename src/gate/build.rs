@@ -283,19 +283,6 @@ fn flake(source: &Source<'_>, place: Place<'_>, desk: &Desk) -> Result<Flakeref,
     ))
 }
 
-/// What a toplevel was built for, by its own `system` file (nixpkgs, `nixos/modules/system/activation/top-level.nix`);
-/// `None` where it has none.
-///
-/// # Errors
-/// The builder cannot be asked.
-pub async fn system_of(place: Place<'_>, toplevel: &nix::StorePath) -> Result<Option<String>, Failure> {
-    use crate::nix::Exec as _;
-    let argv = ["cat".to_owned(), format!("{toplevel}/system")];
-    let output = place.exec(&argv, &[], None, Duration::from_secs(20)).await?;
-    let system = output.out().trim().to_owned();
-    Ok((output.ok() && !system.is_empty()).then_some(system))
-}
-
 fn source_ref(run: &str) -> String {
     format!("refs/nixgate/src/{run}")
 }

@@ -14,13 +14,14 @@ use crate::nix::{self, Closure, CopyRequest, StorePath};
 /// How long the target may take to say what it has.
 const ASK: Duration = Duration::from_secs(60);
 
-/// What the target lacks of a closure.
+/// What the target lacks of a closure. What earlier copies whose link was cut left there is ended on the way: daemons
+/// that hold the locks of their paths for ever.
 ///
 /// # Errors
 /// Its store cannot be asked.
 pub async fn demand(target: &Session, closure: &Closure) -> Result<Demand, Failure> {
     let paths: Vec<StorePath> = closure.paths().cloned().collect();
-    let mut presence = nix::presence(&Place::Host(target), &paths, ASK).await?;
+    let mut presence = nix::presence_before_copy(&Place::Host(target), &paths, ASK).await?;
     // A copy skips what is only believed to be there; the rehearsal names it.
     presence.present.extend(presence.dangling);
     let missing = nix::missing(closure, &presence.present);
@@ -80,12 +81,6 @@ pub async fn copy(
             Ok("from the builder through this machine")
         }
     }
-}
-
-/// Ends what earlier copies whose link was cut may have left on the target: daemons that hold the locks of their paths
-/// for ever. Best effort.
-pub async fn end_orphans(target: &Session) {
-    let _ = nix::end_orphaned_copies(&Place::Host(target), Duration::from_secs(20)).await;
 }
 
 /// Does `work` while the lease of a held target is renewed.

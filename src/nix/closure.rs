@@ -117,6 +117,30 @@ pub async fn closure<E: Exec>(
     closure_of(toplevel, &output)
 }
 
+/// The same with the toplevel's own `system` file before it, empty where there is none.
+const DUMP_SYSTEM: &str = r#"set -e
+printf '%s\n' "$(cat -- "$1/system" 2>/dev/null)"
+paths=$(nix-store -qR -- "$1")
+[ -n "$paths" ]
+printf '%s\n' "$paths" | xargs nix-store --dump-db
+"#;
+
+/// Reads the closure of `toplevel`, and what it was built for by its own `system` file (nixpkgs,
+/// `nixos/modules/system/activation/top-level.nix`); `None` where it has none.
+pub async fn closure_and_system<E: Exec>(
+    exec: &E,
+    toplevel: &StorePath,
+    deadline: Duration,
+) -> Result<(Closure, Option<String>), Failure> {
+    let mut output = super::script(exec, DUMP_SYSTEM, &[toplevel.as_str()], None, deadline).await?;
+    let text = output.out();
+    let (system, dump) = text.split_once('\n').unwrap_or_default();
+    output.stdout = dump.as_bytes().to_vec();
+    let closure = closure_of(toplevel, &output)?;
+    let system = system.trim();
+    Ok((closure, (!system.is_empty()).then(|| system.to_owned())))
+}
+
 /// The same for two closures, which share most of their paths: `$1`, and what the link `$2` leads to, named first.
 const DUMP_TWO: &str = r#"set -e
 other=$(readlink -f -- "$2")

@@ -22,7 +22,9 @@ mod said;
 mod system;
 
 pub use build::{BuildError, BuildKind, BuildRequest, Built, Evaluated, RemoteBuild, build, evaluate};
-pub use closure::{Closure, PathInfo, closure, closure_and_linked, closure_of, parse_dump_db};
+pub use closure::{
+    Closure, PathInfo, closure, closure_and_linked, closure_and_system, closure_of, parse_dump_db,
+};
 pub use collect::collect_garbage;
 pub use copy::{CopyError, CopyKind, CopyRequest, Missing, archive_inputs, copy, missing};
 pub use examine::{Broken, Database, Examined, Fault, Keeper, StoreHealth, examine, parse as parse_examined};
@@ -34,7 +36,7 @@ pub use json::{
 pub use mend::{drop_seed, forget_sql, have, rejoin_sql, repair_paths, seed, seedable, surgery};
 pub use orphans::end_orphaned_copies;
 pub use path::{BadStorePath, StorePath, sha256_hex};
-pub use presence::{Presence, presence};
+pub use presence::{Presence, presence, presence_before_copy};
 pub use roots::{Root, add_root, list_roots, remove_root};
 pub use said::{Complaint, complaints};
 pub use system::{Implementation, NixVersion, Systems, nix_version, store_info, systems};

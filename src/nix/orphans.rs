@@ -11,7 +11,7 @@ use crate::failure::{Failure, Reason};
 use std::time::Duration;
 
 /// Only our own user's, and only those whose ssh session is gone: their parent is then init.
-const END: &str = r#"for process in /proc/[0-9]*; do
+pub(super) const END: &str = r#"for process in /proc/[0-9]*; do
     [ -O "$process" ] || continue
     case $(tr '\0' ' ' <"$process/cmdline" 2>/dev/null) in
     "nix-daemon --stdio "* | */"nix-daemon --stdio "*) ;;

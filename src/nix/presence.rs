@@ -36,12 +36,35 @@ pub async fn presence<E: Exec>(
     paths: &[StorePath],
     deadline: Duration,
 ) -> Result<Presence, Failure> {
+    ask(exec, ASK, paths, deadline).await
+}
+
+/// The same before a copy, by whoever holds the target's lock: what broken copies left behind is ended first, as
+/// [`super::end_orphaned_copies`] does, because it would hold the locks of the paths for ever.
+pub async fn presence_before_copy<E: Exec>(
+    exec: &E,
+    paths: &[StorePath],
+    deadline: Duration,
+) -> Result<Presence, Failure> {
+    let text = format!(
+        "(\n{}\n) >/dev/null 2>&1 </dev/null || :\n{ASK}",
+        super::orphans::END
+    );
+    ask(exec, &text, paths, deadline).await
+}
+
+async fn ask<E: Exec>(
+    exec: &E,
+    text: &str,
+    paths: &[StorePath],
+    deadline: Duration,
+) -> Result<Presence, Failure> {
     if paths.is_empty() {
         return Ok(Presence::default());
     }
     let what = "cannot find out which paths the store has";
     let list: String = paths.iter().map(|path| format!("{path}\n")).collect();
-    let output = super::script(exec, ASK, &[], Some(list.into_bytes()), deadline).await?;
+    let output = super::script(exec, text, &[], Some(list.into_bytes()), deadline).await?;
     if !output.ok() {
         return Err(said::failure(Reason::Store, what, &output));
     }

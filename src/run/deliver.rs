@@ -426,7 +426,7 @@ async fn ahead(session: &Session, target: &str, delivery: &Delivery<'_>) -> Resu
             .map(|seen| Ahead::Rehearsed(Box::new(seen)));
     };
     let demand = copy::demand(session, delivery.closure);
-    let (demand, now, ()) = tokio::join!(demand, Pressure::read(session), copy::end_orphans(session));
+    let (demand, now) = tokio::join!(demand, Pressure::read(session));
     let now = now.map_err(|error| error.failure(target))?;
     let demand = demand?;
     memory(target, delivery, &now)?;

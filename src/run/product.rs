@@ -99,15 +99,12 @@ impl Order<'_> {
         sent?;
         let built = build::build(&self.source(), place, desk, &self.link()).await?;
         let limit = self.settings.timeouts.build;
-        let (closure, system) = tokio::join!(
-            nix::closure(&place, &built.toplevel, limit),
-            build::system_of(place, &built.toplevel)
-        );
+        let (closure, system) = nix::closure_and_system(&place, &built.toplevel, limit).await?;
         Ok(Product {
             drv: built.drv,
-            system: system?.unwrap_or(built.system),
+            system: system.unwrap_or(built.system),
             nix_version: built.nix_version,
-            closure: closure?,
+            closure,
             toplevel: built.toplevel,
         })
     }
