@@ -168,41 +168,60 @@ async fn on_host(
     );
     let activate = settings.timeouts.activate;
     let told = supervisor::cancel(session, &holder.run, &who, activate).await;
-    match told {
-        Ok(_) => {}
-        Err(SupervisorError::Refused { state, .. }) if matches!(state.phase, Phase::Reverting) => {}
+    let state = match told {
+        Ok(state) => state,
+        Err(SupervisorError::Refused { state, .. }) if matches!(state.phase, Phase::Reverting) => *state,
         Err(SupervisorError::Refused { state, .. })
             if matches!(state.phase, Phase::Committing | Phase::Committed) =>
         {
             return Err(too_late(target, &holder.run, "its commit has begun"));
         }
         Err(error) => return Err(error.failure(target.as_str())),
-    }
+    };
     let patience = activate * 3 + settings.timeouts.confirm * 2 + Duration::from_secs(60);
-    let state = follow(session, target, &holder.run, patience).await?;
-    judged(target, &holder.run, &state)
+    match follow(session, target, &holder.run, patience).await? {
+        Some(state) => judged(target, &holder.run, &state),
+        // Its operator is alive and has cleared up: the host itself tells.
+        None => {
+            let facts = reach::read_facts(session, target).await?;
+            cleared(target, &holder.run, &state, facts.here.running.as_deref())
+        }
+    }
 }
 
-/// Waits for the end of what the supervisor does.
+/// How a run ended whose supervisor is gone: by what the host runs.
+fn cleared(
+    target: &Target,
+    run: &str,
+    state: &state::State,
+    running: Option<&str>,
+) -> Result<Outcome, Failure> {
+    if running == Some(state.previous.as_str()) {
+        let text = format!("run {run} has ended: {target} is back on {}", state.previous);
+        return Ok(done(target, text));
+    }
+    Err(Failure::new(
+        Exit::NeedsPerson,
+        Reason::Cancelled,
+        format!("run {run} has ended, and {target} does not run what ran before"),
+    )
+    .why(format!("it runs {}", running.unwrap_or("nothing")))
+    .next(format!("git nixgate status {target} --live")))
+}
+
+/// Waits for the end of what the supervisor does; `None` when it is gone.
 async fn follow(
     session: &mut Session,
     target: &Target,
     run: &str,
     patience: Duration,
-) -> Result<state::State, Failure> {
+) -> Result<Option<state::State>, Failure> {
     let give_up = Instant::now() + patience;
     loop {
         match supervisor::reattach(session, run).await {
-            Ok(Some(state)) if state.phase.is_final() => return Ok(state),
+            Ok(Some(state)) if state.phase.is_final() => return Ok(Some(state)),
             Ok(Some(_)) => {}
-            Ok(None) => {
-                return Err(Failure::new(
-                    Exit::NeedsPerson,
-                    Reason::Cancelled,
-                    format!("run {run} is gone from {target}, and how it ended is not known"),
-                )
-                .next(format!("git nixgate status {target} --live")));
-            }
+            Ok(None) => return Ok(None),
             Err(error) if error.is_link() => {
                 // Still away: the next round says so.
                 let _ = session.reopen().await;
