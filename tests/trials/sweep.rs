@@ -224,7 +224,7 @@ fn told(lab: &Lab, running: &str, context: &str) {
     );
 }
 
-/// Prints what was seen, and how many boundaries there are.
+/// Prints what was seen, and how many boundaries there are; `tests/run` shows the files at its end.
 fn report(fault: Fault, verb: Verb, rows: &[Row]) {
     let who = match fault {
         Fault::OperatorKilled => "operator killed",
@@ -235,6 +235,10 @@ fn report(fault: Fault, verb: Verb, rows: &[Row]) {
         let _ = writeln!(text, "  {:5.1} s  {:36}  {}", row.seconds, row.seen, row.boundary);
     }
     println!("{text}");
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("sweep");
+    std::fs::create_dir_all(&folder).expect("a folder for the tables");
+    let name = format!("{}-{}", verb.name(), who.replace([' ', '\''], "-"));
+    std::fs::write(folder.join(name), text).expect("written");
 }
 
 fn sweep(name: &str, fault: Fault, verb: Verb) {
