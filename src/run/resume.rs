@@ -27,6 +27,7 @@ use crate::record::{Evidence, Target};
 /// How the run ended, if not well; with the exit that says how the host is.
 pub async fn resume(world: World<'_>, target: &Target, host: Option<&str>) -> Result<Outcome, Failure> {
     let repo = world.repo;
+    super::running::sweep(repo, target);
     let settings = reach::settings_now(&world, target, host)?;
     let Some((state, mut evidence)) = unfinished(world, target)? else {
         return pending_only(world, target, &settings).await;

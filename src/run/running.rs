@@ -67,11 +67,9 @@ impl Running {
             by: state.by.clone(),
             process: Process::this()?,
         };
+        sweep(repo, target);
         let folder = folder(repo, target);
         std::fs::create_dir_all(&folder).ok()?;
-        all(&folder)
-            .filter(|(_, runner)| !runner.process.lives())
-            .for_each(|(path, _)| drop(std::fs::remove_file(path)));
         let path = folder.join(&state.run);
         let new = folder.join(format!(".{}", state.run));
         std::fs::write(&new, serde_json::to_vec(&runner).ok()?).ok()?;
@@ -84,6 +82,13 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// Removes the files of runs whose processes are gone.
+pub(super) fn sweep(repo: &Repo, target: &Target) {
+    all(&folder(repo, target))
+        .filter(|(_, runner)| !runner.process.lives())
+        .for_each(|(path, _)| drop(std::fs::remove_file(path)));
 }
 
 fn folder(repo: &Repo, target: &Target) -> PathBuf {
