@@ -6,6 +6,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod boundaries;
 mod broken;
 mod crash;
 mod exits;
@@ -20,4 +21,3 @@ mod s1;
 mod s2_s3_s4;
 mod stop;
 mod store;
-mod sweep;

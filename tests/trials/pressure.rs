@@ -1,5 +1,7 @@
 //! Too little room, too little memory: refused before anything is copied or switched, with who has it.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use crate::broken::{commit, gates, must, says, snapshot, with};
 use crate::infra::{configure, expect, release, usual, with_config};
 use crate::lab::Lab;
@@ -111,14 +113,21 @@ fn s3_13_gc_makes_room_and_takes_nothing_that_is_needed() {
     );
 }
 
-/// A process that has a GiB, named `hog`, in a unit of its own; returns when it has it.
+/// All hosts of the lab have the machine's memory: one hog at a time.
+static MEMORY: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    MEMORY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A process that has three GiB, named `hog`, in a unit of its own; returns when it has them.
 const HOG: &str = r#"set -e
-printf '#!/usr/bin/perl\n$0 = "hog"; $x = "x" x (1 << 30); open F, ">", "/run/hog"; close F; sleep 3600;\n' >/usr/local/bin/hog
+printf '#!/usr/bin/perl\n$0 = "hog"; $x = "x" x (3 << 30); open F, ">", "/run/hog"; close F; sleep 3600;\n' >/usr/local/bin/hog
 chmod +x /usr/local/bin/hog; rm -f /run/hog
 systemd-run --quiet --unit=hog /usr/local/bin/hog
 until test -e /run/hog; do sleep 0.05; done"#;
 
-/// A floor half a GiB below what is available now.
+/// A floor so far below what is available now that only the hog gets there, whatever other trials do meanwhile.
 fn floor(lab: &Lab) -> String {
     let available = must(
         lab,
@@ -126,7 +135,7 @@ fn floor(lab: &Lab) -> String {
         "root",
         "sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo",
     );
-    let mib = available.parse::<u64>().expect("a number") / 1024 - 512;
+    let mib = available.parse::<u64>().expect("a number") / 1024 - 1536;
     with(&format!(
         "[target.cortex.preflight]\nmemory-free = \"{mib}MiB\"\n"
     ))
@@ -134,6 +143,7 @@ fn floor(lab: &Lab) -> String {
 
 #[test]
 fn s3_10_s3_11_a_memory_hog_is_refused_by_name_and_no_hindrance_when_it_is_gone() {
+    let _memory = alone();
     let lab = with_config("s3-10", &HOSTS, &with(""));
     configure(&lab, &floor(&lab));
     lab.variant("cortex", "B");
@@ -157,6 +167,7 @@ fn s3_10_s3_11_a_memory_hog_is_refused_by_name_and_no_hindrance_when_it_is_gone(
 
 #[test]
 fn s3_10_memory_that_went_after_preflight_is_missed_before_the_switch() {
+    let _memory = alone();
     let lab = with_config("s3-10-late", &HOSTS, &with(""));
     configure(&lab, &floor(&lab));
     must(
@@ -181,6 +192,7 @@ fn s3_10_memory_that_went_after_preflight_is_missed_before_the_switch() {
 
 #[test]
 fn s4_24_a_release_that_brings_a_hog_is_taken_back() {
+    let _memory = alone();
     let config = with("[target.cortex.preflight]\nusage-factor = 1.2\n")
         .replace("soak = 0", "soak = 0\nvalidate = 20");
     let lab = with_config("s4-24", &HOSTS, &config);
