@@ -25,12 +25,12 @@ async fn class(endpoint: &Endpoint) -> ConnectClass {
     }
 }
 
-/// The same over a master and over a fresh connection, and in time.
+/// The same over a master and over a fresh connection; it ends, on a busy machine too.
 async fn assert_class(endpoint: &Endpoint, expected: ConnectClass) {
     let clock = Instant::now();
     assert_eq!(class(endpoint).await, expected);
     assert!(
-        clock.elapsed() < endpoint.connect_timeout * 2 + 3 * SECOND,
+        clock.elapsed() < endpoint.connect_timeout * 2 + 30 * SECOND,
         "{expected:?}: {:?}",
         clock.elapsed()
     );
@@ -38,7 +38,7 @@ async fn assert_class(endpoint: &Endpoint, expected: ConnectClass) {
     let error = fresh(endpoint).await.expect_err("no shell");
     assert_eq!(error.class, expected, "fresh: {:?}", error.lines);
     assert!(
-        clock.elapsed() < endpoint.connect_timeout + 3 * SECOND,
+        clock.elapsed() < endpoint.connect_timeout + 30 * SECOND,
         "{expected:?}: {:?}",
         clock.elapsed()
     );
