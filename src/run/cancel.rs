@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::deliver::Outcome;
-use super::journal::{self, Ending, State, Verb};
+use super::journal::{self, Ending, State};
 use super::running::{self, Process, Runner};
 use super::{World, reach};
 use crate::config::Settings;
@@ -70,24 +70,25 @@ async fn by_process(
     let give_up = Instant::now() + t.activate * 3 + t.validate + t.confirm * 2 + Duration::from_secs(60);
     while process.lives() {
         if Instant::now() > give_up {
-            return Err(Failure::new(
-                Exit::NeedsPerson,
-                Reason::Timeout,
-                format!("run {run} has not ended yet"),
-            )
-            .next(format!("git nixgate status {target} --live")));
+            return Err(not_yet(target, run));
         }
         tokio::time::sleep(BEAT).await;
     }
-    match journal_of(world, target, run)?.and_then(|state| state.ending) {
-        Some(ending) => ended(target, run, &ending),
-        None if runner.verb == Verb::Check => Ok(done(target, format!("run {run} has ended"))),
-        None => Err(Failure::new(
-            Exit::NeedsPerson,
-            Reason::Cancelled,
-            format!("run {run} ended without saying how"),
-        )
-        .next(format!("git nixgate resume {target}"))),
+    match journal_of(world, target, run)? {
+        // Its journal begins with the first thing that it does on the host.
+        None => Ok(done(
+            target,
+            format!("run {run} has ended: {target} was not touched"),
+        )),
+        Some(state) => match state.ending {
+            Some(ending) => ended(target, run, &ending),
+            None => Err(Failure::new(
+                Exit::NeedsPerson,
+                Reason::Cancelled,
+                format!("run {run} ended without saying how"),
+            )
+            .next(format!("git nixgate resume {target}"))),
+        },
     }
 }
 
@@ -97,12 +98,13 @@ fn ended(target: &Target, run: &str, ending: &Ending) -> Result<Outcome, Failure
         return Err(too_late(target, run, &format!("it recorded {record}")));
     }
     match ending.exit {
+        0 => Err(too_late(target, run, &ending.what)),
         1 | 2 | 3 | 4 | 6 => Ok(done(target, format!("run {run} has ended: {}", ending.what))),
         _ => {
-            let exit = if ending.exit == Exit::Unpublished.code() {
-                Exit::Unpublished
-            } else {
-                Exit::NeedsPerson
+            let exit = match ending.exit {
+                7 => Exit::NeedsReboot,
+                8 => Exit::Unpublished,
+                _ => Exit::NeedsPerson,
             };
             let mut failure = Failure::new(exit, Reason::Cancelled, format!("run {run}: {}", ending.what));
             failure.why = ending.why.clone();
@@ -110,6 +112,15 @@ fn ended(target: &Target, run: &str, ending: &Ending) -> Result<Outcome, Failure
             Err(failure)
         }
     }
+}
+
+fn not_yet(target: &Target, run: &str) -> Failure {
+    Failure::new(
+        Exit::NeedsPerson,
+        Reason::Timeout,
+        format!("run {run} has not ended yet"),
+    )
+    .next(format!("git nixgate status {target} --live"))
 }
 
 fn too_late(target: &Target, run: &str, why: &str) -> Failure {
@@ -229,12 +240,7 @@ async fn follow(
             Err(error) => return Err(error.failure(target.as_str())),
         }
         if Instant::now() > give_up {
-            return Err(Failure::new(
-                Exit::NeedsPerson,
-                Reason::Timeout,
-                format!("run {run} has not ended yet"),
-            )
-            .next(format!("git nixgate status {target} --live")));
+            return Err(not_yet(target, run));
         }
         tokio::time::sleep(BEAT).await;
     }
@@ -289,9 +295,14 @@ mod tests {
             &Ending::recorded(Exit::Done, "release/cortex/x".into()),
         );
         assert_eq!(late.expect_err("too late").exit, Exit::Failed);
-        assert_eq!(
-            ended(&target, "r", &ending(5)).expect_err("a person").exit,
-            Exit::NeedsPerson
-        );
+        for (code, exit) in [
+            (0, Exit::Failed),
+            (5, Exit::NeedsPerson),
+            (7, Exit::NeedsReboot),
+            (8, Exit::Unpublished),
+        ] {
+            let failure = ended(&target, "r", &ending(code)).expect_err("not stopped");
+            assert_eq!(failure.exit, exit);
+        }
     }
 }
