@@ -3,8 +3,9 @@
 //!
 //! Whatever starts a program that may change something (a script on a host, git, nix) or writes a ref crosses here; what
 //! only reads is left out, because a run that dies after a look is a run that dies before its next step.
-//! `NIXGATE_BOUNDARY=list:FILE`, `kill:N:FILE` and `wait:N:FILE` write each crossing's name into FILE; at the N-th one
-//! `kill` ends the process with SIGKILL, and `wait` makes FILE.waiting and goes on when that is gone.
+//! `NIXGATE_BOUNDARY=list:FILE`, `kill:AT:FILE` and `wait:AT:FILE` write each crossing's name into FILE; at the AT-th one,
+//! or where AT is no number at the first whose line contains it, `kill` ends the process with SIGKILL, and `wait` makes
+//! FILE.waiting and goes on when that is gone.
 
 /// Crosses a boundary.
 #[cfg(not(debug_assertions))]
@@ -19,11 +20,16 @@ mod on {
     use std::io::Write;
     use std::path::PathBuf;
     use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    enum At {
+        Number(u64),
+        Name(String),
+    }
 
     struct Plan {
         verb: String,
-        at: u64,
+        at: At,
         file: PathBuf,
     }
 
@@ -34,11 +40,11 @@ mod on {
             let (verb, rest) = text.split_once(':')?;
             let (at, file) = match verb {
                 "list" => ("0", rest),
-                _ => rest.split_once(':')?,
+                _ => rest.rsplit_once(':')?,
             };
             Some(Plan {
                 verb: verb.to_owned(),
-                at: at.parse().ok()?,
+                at: at.parse().map_or_else(|_| At::Name(at.to_owned()), At::Number),
                 file: file.into(),
             })
         };
@@ -48,6 +54,7 @@ mod on {
     /// Crosses a boundary: `when` is "before" or "after", `what` names the act.
     pub fn cross(when: &str, what: impl FnOnce() -> String) {
         static COUNT: AtomicU64 = AtomicU64::new(0);
+        static DONE: AtomicBool = AtomicBool::new(false);
         let Some(plan) = plan() else { return };
         let number = COUNT.fetch_add(1, Ordering::SeqCst) + 1;
         let line = format!("{number} {when} {}\n", what().replace('\n', " "));
@@ -56,7 +63,11 @@ mod on {
             .append(true)
             .open(&plan.file);
         let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
-        if number != plan.at {
+        let here = match &plan.at {
+            At::Number(at) => number == *at,
+            At::Name(name) => line.contains(name.as_str()),
+        };
+        if !here || DONE.swap(true, Ordering::SeqCst) {
             return;
         }
         if plan.verb == "kill" {

@@ -206,7 +206,7 @@ fn at_boundary(lab: &Lab, fault: Fault, verb: Verb, number: u32) -> Option<Row> 
 
 /// git and the host are held against each other, and what differs is said.
 #[track_caller]
-fn told(lab: &Lab, running: &str, context: &str) {
+pub fn told(lab: &Lab, running: &str, context: &str) {
     let out = lab.nixgate(&["status", "cortex", "--live", "--json"]);
     let answer = out.stdout.lines().last().unwrap_or_default().to_owned();
     let value: serde_json::Value = serde_json::from_str(&answer).expect("JSON");

@@ -10,6 +10,7 @@ mod boundaries;
 mod broken;
 mod crash;
 mod exits;
+mod faults;
 mod hand;
 mod infra;
 mod pressure;

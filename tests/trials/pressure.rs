@@ -120,24 +120,33 @@ fn alone() -> MutexGuard<'static, ()> {
     MEMORY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A process that has three GiB, named `hog`, in a unit of its own; returns when it has them.
-const HOG: &str = r#"set -e
-printf '#!/usr/bin/perl\n$0 = "hog"; $x = "x" x (3 << 30); open F, ">", "/run/hog"; close F; sleep 3600;\n' >/usr/local/bin/hog
-chmod +x /usr/local/bin/hog; rm -f /run/hog
-systemd-run --quiet --unit=hog /usr/local/bin/hog
-until test -e /run/hog; do sleep 0.05; done"#;
-
-/// A floor so far below what is available now that only the hog gets there, whatever other trials do meanwhile.
-fn floor(lab: &Lab) -> String {
-    let available = must(
+fn available(lab: &Lab) -> u64 {
+    let kib = must(
         lab,
         "cortex",
         "root",
         "sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo",
     );
-    let mib = available.parse::<u64>().expect("a number") / 1024 - 1536;
+    kib.parse::<u64>().expect("a number") / 1024
+}
+
+/// Starts a process that has a third of the memory, named `hog`, in a unit of its own; returns when it has it.
+fn hog(lab: &Lab) -> String {
+    format!(
+        r#"set -e
+printf '#!/usr/bin/perl\n$0 = "hog"; $x = "x" x ({} << 20); open F, ">", "/run/hog"; close F; sleep 3600;\n' >/usr/local/bin/hog
+chmod +x /usr/local/bin/hog; rm -f /run/hog
+systemd-run --quiet --unit=hog /usr/local/bin/hog
+until test -e /run/hog; do sleep 0.05; done"#,
+        available(lab) / 3
+    )
+}
+
+/// A floor so far below what is available now that only the hog gets there, whatever others do meanwhile.
+fn floor(lab: &Lab) -> String {
     with(&format!(
-        "[target.cortex.preflight]\nmemory-free = \"{mib}MiB\"\n"
+        "[target.cortex.preflight]\nmemory-free = \"{}MiB\"\n",
+        available(lab) * 4 / 5
     ))
 }
 
@@ -148,7 +157,7 @@ fn s3_10_s3_11_a_memory_hog_is_refused_by_name_and_no_hindrance_when_it_is_gone(
     configure(&lab, &floor(&lab));
     lab.variant("cortex", "B");
     let before = snapshot(&lab, "cortex");
-    must(&lab, "cortex", "root", HOG);
+    must(&lab, "cortex", "root", &hog(&lab));
     let out = expect(&lab, 1, &["release", "cortex"]);
     says(
         &out,
@@ -174,7 +183,7 @@ fn s3_10_memory_that_went_after_preflight_is_missed_before_the_switch() {
         &lab,
         "cortex",
         "root",
-        &format!("cat >/root/hog <<'END'\n{HOG}\nEND"),
+        &format!("cat >/root/hog <<'END'\n{}\nEND", hog(&lab)),
     );
     // The candidate's pre-switch check runs once before the switch: after the copy, and last of all.
     lab.variant("cortex", "Bpre");
