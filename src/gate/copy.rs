@@ -21,10 +21,9 @@ const ASK: Duration = Duration::from_secs(60);
 /// Its store cannot be asked.
 pub async fn demand(target: &Session, closure: &Closure) -> Result<Demand, Failure> {
     let paths: Vec<StorePath> = closure.paths().cloned().collect();
-    let mut presence = nix::presence_before_copy(&Place::Host(target), &paths, ASK).await?;
     // A copy skips what is only believed to be there; the rehearsal names it.
-    presence.present.extend(presence.dangling);
-    let missing = nix::missing(closure, &presence.present);
+    let there = nix::room_before_copy(&Place::Host(target), &paths, ASK).await?;
+    let missing = nix::missing(closure, &there);
     Ok(Demand {
         paths: missing.paths.len(),
         bytes: missing.bytes,

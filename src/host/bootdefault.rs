@@ -22,7 +22,7 @@ mod tests {
             .into_iter()
             .map(|shell| {
                 let text = format!(
-                    "{COMMON}\nboot_dir=$1\n\
+                    "{COMMON}\nboot_dir=$1 efi_dir=$1\n\
                      bootctl() {{ [ -s \"$boot_dir/bootctl.json\" ] && cat \"$boot_dir/bootctl.json\"; }}\n\
                      container_kind() {{ :; }}\nboot_default"
                 );

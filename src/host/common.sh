@@ -1,6 +1,7 @@
 # Functions shared by the facts script and the supervisor. POSIX sh; every tool from the system's own sw/bin.
 
 boot_dir=/boot
+efi_dir=/sys/firmware/efi
 
 # The toplevel that runs; empty when /run/current-system is missing. One whose files are gone runs all the same.
 running_system() {
@@ -43,8 +44,13 @@ container_kind() {
 		[ -z "$container" ] || printf '%s\n' "$container"
 		return 0
 	}
-	case $(cat /proc/sys/kernel/osrelease 2>/dev/null) in *[Mm]icrosoft*) echo wsl && return ;; esac
-	c=$(systemd-detect-virt --container 2>/dev/null) || return 0
+	r=''
+	{ read -r r </proc/sys/kernel/osrelease; } 2>/dev/null
+	case $r in *[Mm]icrosoft*) echo wsl && return ;; esac
+	# Where PID 1 was told by its environment, systemd has written it down.
+	c=''
+	{ read -r c </run/systemd/container; } 2>/dev/null || [ -n "$c" ] ||
+		c=$(systemd-detect-virt --container 2>/dev/null) || return 0
 	[ "$c" = none ] || printf '%s\n' "$c"
 }
 
@@ -55,7 +61,8 @@ init_of() {
 
 # Prints two words: the loader, and the toplevel booted by default or "not-verifiable".
 boot_default() {
-	b=$(bootctl list --json=short --no-pager 2>/dev/null) && [ -n "$b" ] && [ "$b" != '[]' ] && {
+	# systemd-boot is started by EFI firmware and by nothing else.
+	[ -d "$efi_dir" ] && b=$(bootctl list --json=short --no-pager 2>/dev/null) && [ -n "$b" ] && [ "$b" != '[]' ] && {
 		d=$(printf '%s\n' "$b" | sed -e 's|\\/|/|g' -e 's/},{/}\
 {/g' | grep -e '"isDefault":true' | init_of)
 		printf 'systemd-boot %s\n' "${d:-not-verifiable}"
@@ -99,8 +106,9 @@ boot_default() {
 
 # Kernel's boot id and PID 1's start in clock ticks: containers share the former.
 boot_name() {
-	i=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
-	s=$(cat /proc/1/stat 2>/dev/null)
+	i='' s=''
+	{ read -r i </proc/sys/kernel/random/boot_id; } 2>/dev/null
+	{ read -r s </proc/1/stat; } 2>/dev/null
 	# The name in parentheses may hold spaces; the start time is field 22, the 20th after it.
 	# shellcheck disable=SC2086
 	set -- ${s##*) }

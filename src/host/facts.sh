@@ -101,7 +101,9 @@ fact boot_loader "${l%% *}"
 fact boot_default "${l#* }"
 fact boot "$(boot_name)"
 
-fact init_interface "$(cat /run/current-system/init-interface-version 2>/dev/null)"
+v=''
+{ read -r v </run/current-system/init-interface-version; } 2>/dev/null
+fact init_interface "$v"
 
 for t in $tools; do
 	[ -x "$running/sw/bin/$t" ] || fact missing_tool "$t"

@@ -24,6 +24,9 @@ uptime_s() {
 	printf '%s\n' "${up%.*}"
 }
 
+# When this machine booted, by its clock: with it the time is told without starting a program.
+booted_at=$(($(date +%s) - $(uptime_s)))
+
 # --- the state file -------------------------------------------------------------------------------------------------
 
 s_state='' s_since=0 s_generation_before='' s_switch_status='' s_revert_status='' s_boot_status=''
@@ -33,9 +36,10 @@ running='' profile='' generation='' loader='' boot=''
 
 # Written beside and renamed: a reader sees the old one or the new one.
 save() {
+	read -r up _ </proc/uptime
 	{
 		printf 'state=%s\nrun=%s\ntarget=%s\ncommit=%s\nwho=%s\n' "$s_state" "$p_run" "$p_target" "$p_commit" "$p_who"
-		printf 'since=%s\nchanged=%s\n' "$s_since" "$(date +%s)"
+		printf 'since=%s\nchanged=%s\n' "$s_since" "$((booted_at + ${up%.*}))"
 		printf 'candidate=%s\nprevious=%s\neffective=%s\n' "$p_candidate" "$p_previous" "$s_effective"
 		printf 'running=%s\nprofile=%s\ngeneration=%s\n' "$running" "$profile" "$generation"
 		printf 'boot_loader=%s\nboot_default=%s\n' "$loader" "$boot"
@@ -99,11 +103,18 @@ unit_lives() {
 	return 1
 }
 
+# The run that $base/holder names.
+holder_run() {
+	while IFS='=' read -r k v; do
+		[ "$k" != run ] || printf '%s\n' "$v"
+	done 2>/dev/null <"$base/holder"
+}
+
 # A supervisor that was killed has lost the lock while its recovery still works.
 take_lock() {
 	exec 9>>"$base/lock"
 	alone_keep9 flock -n 9 || return 1
-	h=$(alone sed -n 's/^run=//p' "$base/holder" 2>/dev/null)
+	h=$(holder_run)
 	[ -n "$h" ] && [ "$h" != "$p_run" ] && unit_lives "nixgate-$h" || return 0
 	case $(alone sed -n 's/^state=//p' "$base/$h/state" 2>/dev/null) in
 	released | busy) return 0 ;;
@@ -451,13 +462,14 @@ obey() {
 }
 
 say_holder() {
-	{
-		printf 'run=%s\ntarget=%s\nwho=%s\ncommit=%s\nsince=%s\n' "$p_run" "$p_target" "$p_who" "$p_commit" "$s_since"
-	} >"$base/holder.$p_run" && chmod 644 "$base/holder.$p_run" && mv -f "$base/holder.$p_run" "$base/holder"
+	umask 022
+	printf 'run=%s\ntarget=%s\nwho=%s\ncommit=%s\nsince=%s\n' "$p_run" "$p_target" "$p_who" "$p_commit" "$s_since" \
+		>"$base/holder.$p_run" && alone mv -f "$base/holder.$p_run" "$base/holder"
+	umask 077
 }
 
 leave() {
-	h=$(alone sed -n 's/^run=//p' "$base/holder" 2>/dev/null)
+	h=$(holder_run)
 	[ "$h" != "$p_run" ] || alone rm -f "$base/holder"
 	case $s_state in
 	released | reverted) alone rm -f "$roots/tmp/$p_run" "$roots/tmp/$p_run+previous" ;;
@@ -485,19 +497,19 @@ hold)
 	dir=$2
 	# shellcheck disable=SC1091
 	. "$dir/plan"
-	s_since=$(date +%s)
-	# Asked once: it does not change while we live.
-	container=$(container_kind)
+	s_since=$((booted_at + $(uptime_s)))
+	# Asked at preflight: it does not change while the machine runs.
+	container=$p_container
 	if ! take_lock; then
 		s_state=busy
 		save
 		exit 0
 	fi
-	alone say_holder
+	say_holder
 	exec 3<>"$dir/fifo"
 	fifo=1
 	# A link that dangles roots its path from the moment it becomes valid.
-	alone mkdir -p "$roots/tmp"
+	[ -d "$roots/tmp" ] || alone mkdir -p "$roots/tmp"
 	alone ln -sfn "$p_candidate" "$roots/tmp/$p_run"
 	alone ln -sfn "$p_previous" "$roots/tmp/$p_run+previous"
 	look
@@ -512,6 +524,7 @@ recover)
 	[ -r "$dir/plan" ] || exit 0
 	# shellcheck disable=SC1091
 	. "$dir/plan"
+	container=$p_container
 	load || exit 0
 	case $s_state in
 	busy | released | committed) leave ;;

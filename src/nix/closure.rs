@@ -99,58 +99,83 @@ impl Closure {
     }
 }
 
-/// Two commands in one round trip. The list is complete before anything is dumped: an empty list would make
-/// `--dump-db` print the whole database.
+/// Reads the closures of all of `$@`. One program where Nix prints what we can read, else two: the list is complete before
+/// anything is dumped, because an empty list would make `--dump-db` print the whole database.
+macro_rules! read {
+    ($before:literal) => {
+        concat!(
+            "set -e\n",
+            $before,
+            r#"
+nix --extra-experimental-features nix-command path-info --json --recursive -- "$@" 2>/dev/null && exit
+paths=$(nix-store -qR -- "$@")
+[ -n "$paths" ]
+printf '%s\n' "$paths" | xargs nix-store --dump-db
+"#
+        )
+    };
+}
+
+const READ: &str = read!("");
+/// With the toplevel's own `system` file before it, empty where there is none.
+const READ_SYSTEM: &str = read!(r#"printf '%s\n' "$(cat -- "$1/system" 2>/dev/null)""#);
+/// With what the link `$2` leads to instead of the link, and before all named.
+const READ_LINKED: &str = read!(
+    r#"other=$(readlink -f -- "$2")
+printf '%s\n' "$other"
+set -- "$1" "$other""#
+);
+/// As READ, in the format that no version of Nix has changed.
 const DUMP: &str = r#"set -e
-paths=$(nix-store -qR -- "$1")
+paths=$(nix-store -qR -- "$@")
 [ -n "$paths" ]
 printf '%s\n' "$paths" | xargs nix-store --dump-db
 "#;
 
 /// Reads the closure of `toplevel` from the store where `exec` runs.
+///
+/// # Errors
+/// It is not there, or not whole.
 pub async fn closure<E: Exec>(
     exec: &E,
     toplevel: &StorePath,
     deadline: Duration,
 ) -> Result<Closure, Failure> {
-    let output = super::script(exec, DUMP, &[toplevel.as_str()], None, deadline).await?;
-    closure_of(toplevel, &output)
+    let output = super::script(exec, READ, &[toplevel.as_str()], None, deadline).await?;
+    match closure_of(toplevel, &output) {
+        Ok(closure) => Ok(closure),
+        // A Nix that shapes its JSON in a way nobody knows yet.
+        Err(_) if output.ok() => {
+            let output = super::script(exec, DUMP, &[toplevel.as_str()], None, deadline).await?;
+            closure_of(toplevel, &output)
+        }
+        Err(failure) => Err(failure),
+    }
 }
-
-/// The same with the toplevel's own `system` file before it, empty where there is none.
-const DUMP_SYSTEM: &str = r#"set -e
-printf '%s\n' "$(cat -- "$1/system" 2>/dev/null)"
-paths=$(nix-store -qR -- "$1")
-[ -n "$paths" ]
-printf '%s\n' "$paths" | xargs nix-store --dump-db
-"#;
 
 /// Reads the closure of `toplevel`, and what it was built for by its own `system` file (nixpkgs,
 /// `nixos/modules/system/activation/top-level.nix`); `None` where it has none.
+///
+/// # Errors
+/// As [`closure`].
 pub async fn closure_and_system<E: Exec>(
     exec: &E,
     toplevel: &StorePath,
     deadline: Duration,
 ) -> Result<(Closure, Option<String>), Failure> {
-    let mut output = super::script(exec, DUMP_SYSTEM, &[toplevel.as_str()], None, deadline).await?;
+    let mut output = super::script(exec, READ_SYSTEM, &[toplevel.as_str()], None, deadline).await?;
     let text = output.out();
-    let (system, dump) = text.split_once('\n').unwrap_or_default();
-    output.stdout = dump.as_bytes().to_vec();
-    let closure = closure_of(toplevel, &output)?;
+    let (system, rest) = text.split_once('\n').unwrap_or_default();
+    output.stdout = rest.as_bytes().to_vec();
+    let closure = match closure_of(toplevel, &output) {
+        Err(_) if output.ok() => closure(exec, toplevel, deadline).await?,
+        result => result?,
+    };
     let system = system.trim();
     Ok((closure, (!system.is_empty()).then(|| system.to_owned())))
 }
 
-/// The same for two closures, which share most of their paths: `$1`, and what the link `$2` leads to, named first.
-const DUMP_TWO: &str = r#"set -e
-other=$(readlink -f -- "$2")
-printf '%s\n' "$other"
-paths=$(nix-store -qR -- "$1" "$other")
-[ -n "$paths" ]
-printf '%s\n' "$paths" | xargs nix-store --dump-db
-"#;
-
-/// Reads the closure of `toplevel` and that of what `link` leads to, in one command.
+/// Reads the closure of `toplevel` and that of what `link` leads to, which share most of their paths, in one command.
 ///
 /// # Errors
 /// One of them is not there, or not whole: [`closure`] tells which.
@@ -160,7 +185,7 @@ pub async fn closure_and_linked<E: Exec>(
     link: &str,
     deadline: Duration,
 ) -> Result<(Closure, Closure), Failure> {
-    let output = super::script(exec, DUMP_TWO, &[toplevel.as_str(), link], None, deadline).await?;
+    let output = super::script(exec, READ_LINKED, &[toplevel.as_str(), link], None, deadline).await?;
     let what = format!("cannot read the closures of {toplevel} and {link}");
     if !output.ok() {
         return Err(said::failure(Reason::Store, what, &output));
@@ -171,7 +196,7 @@ pub async fn closure_and_linked<E: Exec>(
 fn two(toplevel: &StorePath, text: &str) -> Result<(Closure, Closure), String> {
     let (other, dump) = text.split_once('\n').unwrap_or((text, ""));
     let other = StorePath::new(other).map_err(|error| error.to_string())?;
-    let entries = parse_dump_db(dump)?;
+    let entries = parse(dump)?;
     Ok((within(&entries, toplevel)?, within(&entries, &other)?))
 }
 
@@ -198,9 +223,20 @@ pub fn closure_of(toplevel: &StorePath, output: &ExecOutput) -> Result<Closure, 
     if !output.ok() {
         return Err(said::failure(Reason::Store, what, output));
     }
-    parse_dump_db(&output.out())
+    parse(&output.out())
         .and_then(|entries| Closure::new(toplevel.clone(), entries))
         .map_err(|why| Failure::failed(Reason::Store, what).why(why))
+}
+
+/// JSON or a dump, by its first character.
+fn parse(text: &str) -> Result<Vec<PathInfo>, String> {
+    if !text.starts_with(['{', '[']) {
+        return parse_dump_db(text);
+    }
+    let all = super::json::parse_path_info(text)?;
+    let all = all.into_iter();
+    all.map(|(path, info)| info.ok_or_else(|| format!("{path} is not valid")))
+        .collect()
 }
 
 /// Parses `nix-store --dump-db`: per path its name, hash, size, deriver (or an empty line), the number of references,
@@ -277,6 +313,26 @@ mod tests {
         let names = |closure: &Closure| closure.paths().map(|p| p.name().to_owned()).collect::<Vec<_>>();
         assert_eq!(names(&new), ["lib", "new"]);
         assert_eq!(names(&old), ["gone", "lib", "old"]);
+    }
+
+    #[test]
+    fn a_closure_reads_the_same_from_json_and_from_a_dump() {
+        let (lib, new) = (path("lib"), path("new"));
+        let digits = "0".repeat(64);
+        let info = |references: String| {
+            format!(
+                r#"{{"narHash":"sha256:{digits}","narSize":10,"deriver":null,"references":[{references}]}}"#
+            )
+        };
+        let json = format!(
+            r#"{{"{lib}":{},"{new}":{}}}"#,
+            info(String::new()),
+            info(format!(r#""{lib}","{new}""#))
+        );
+        let dumped = parse(&format!("{}{}", dump("lib", &[]), dump("new", &["lib", "new"])));
+        assert_eq!(parse(&json), dumped);
+        assert_eq!(dumped.map(|entries| entries.len()), Ok(2));
+        assert!(parse(&format!(r#"{{"{lib}":null}}"#)).is_err(), "not valid");
     }
 
     #[test]

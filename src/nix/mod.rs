@@ -36,7 +36,7 @@ pub use json::{
 pub use mend::{drop_seed, forget_sql, have, rejoin_sql, repair_paths, seed, seedable, surgery};
 pub use orphans::end_orphaned_copies;
 pub use path::{BadStorePath, StorePath, sha256_hex};
-pub use presence::{Presence, presence, presence_before_copy};
+pub use presence::{Presence, presence, room_before_copy};
 pub use roots::{Root, add_root, list_roots, remove_root};
 pub use said::{Complaint, complaints};
 pub use system::{Implementation, NixVersion, Systems, nix_version, store_info, systems};

@@ -373,7 +373,8 @@ fn plan(run: &Run<'_>, facts: &Facts, delivery: &Delivery<'_>) -> Plan {
         reboot_on_failed_revert: settings.reboot_on_failed_revert,
         accept_drift: delivery.options.accept_drift,
         specialisation: Some(delivery.checked.specialisation.clone()).filter(|s| !s.is_empty()),
-        never_reboot: settings.is_local() || facts.container.is_some(),
+        container: facts.container.clone(),
+        never_reboot: settings.is_local(),
     }
 }
 

@@ -172,12 +172,13 @@ async fn drive(
         files: &resolve::NO_FILES,
         trust: copies(settings),
     };
+    let records = async {
+        bench.begun().await;
+        tokio::join!(resolve::remote_side(repo, &settings.remote, &target), push)
+    };
     let asking = async {
-        tokio::join!(
-            resolve::remote_side(repo, &settings.remote, &target),
-            preflight::read(&endpoint, &dir, wanted),
-            push
-        )
+        let ((remote, push), reading) = tokio::join!(records, preflight::read(&endpoint, &dir, wanted));
+        (remote, reading, push)
     };
     // A build that is not wanted any more ends with this block.
     let stop = run.world.stop;
@@ -188,8 +189,9 @@ async fn drive(
             let mut asking = pin!(asking);
             loop {
                 tokio::select! {
-                    answers = &mut asking => break answers,
+                    biased;
                     product = &mut building, if early.is_none() => early = Some(product),
+                    answers = &mut asking => break answers,
                 }
             }
         };

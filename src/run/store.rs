@@ -444,6 +444,7 @@ impl<'a> Desk<'a> {
             reboot_on_failed_revert: false,
             accept_drift: true,
             specialisation: None,
+            container: facts.container.clone(),
             never_reboot: true,
         })
     }

@@ -210,7 +210,8 @@ impl Trial {
             reboot_on_failed_revert: false,
             accept_drift: false,
             specialisation: None,
-            never_reboot: facts.container.is_some(),
+            container: facts.container.clone(),
+            never_reboot: false,
         };
         Trial {
             _dir: dir,

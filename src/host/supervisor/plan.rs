@@ -32,7 +32,9 @@ pub struct Plan {
     pub accept_drift: bool,
     /// Run `<candidate>/specialisation/<name>`; profile and boot default are the candidate all the same.
     pub specialisation: Option<String>,
-    /// Never reboots: this machine, a container or WSL.
+    /// `lxc`, `wsl`, … as preflight read it.
+    pub container: Option<String>,
+    /// This machine does not reboot itself.
     pub never_reboot: bool,
 }
 
@@ -92,8 +94,12 @@ impl Plan {
             ("p_lease", self.lease.as_secs().max(2).to_string()),
             ("p_activate", self.activate.as_secs().max(1).to_string()),
             (
+                "p_container",
+                line(self.container.as_deref().unwrap_or_default()),
+            ),
+            (
                 "p_reboot",
-                flag(self.reboot_on_failed_revert && !self.never_reboot && boot),
+                flag(self.reboot_on_failed_revert && !self.never_reboot && self.container.is_none() && boot),
             ),
         ];
         let mut text = String::new();
@@ -150,6 +156,7 @@ mod tests {
             reboot_on_failed_revert: true,
             accept_drift: false,
             specialisation: None,
+            container: None,
             never_reboot: false,
         }
     }
@@ -157,7 +164,7 @@ mod tests {
     #[test]
     fn every_value_is_quoted_and_stays_on_its_line() {
         let text = plan().text().expect("a plan");
-        assert_eq!(text.lines().count(), 11);
+        assert_eq!(text.lines().count(), 12);
         assert!(text.contains("p_failed=\"flap.service it's.service\""), "{text}");
         assert!(text.contains("p_who=\"Ann O'Neil <a@b> rm -rf /\""), "{text}");
         assert!(text.contains("p_reboot=1"));
@@ -169,6 +176,7 @@ mod tests {
             (|plan: &mut Plan| plan.seen.boot_default = BootDefault::NotVerifiable) as fn(&mut Plan),
             |plan| plan.seen.boot_default = BootDefault::Path("/nix/store/c".into()),
             |plan| plan.never_reboot = true,
+            |plan| plan.container = Some("lxc".into()),
             |plan| plan.reboot_on_failed_revert = false,
         ] {
             let mut plan = plan();

@@ -17,7 +17,7 @@ pub struct Rehearsal {
     pub invalid: Vec<String>,
     /// Files that a toplevel must have and this one has not.
     pub missing_parts: Vec<String>,
-    /// `None` when the closure is broken: nothing was run then.
+    /// `None` when the closure is broken; where files are gone nothing was run either.
     pub outcome: Option<Stc>,
     pub plan: DryActivate,
     /// After all that; KiB.
