@@ -21,6 +21,25 @@ profile_generation() {
 	case $g in '' | *[!0-9]*) ;; *) printf '%s\n' "$g" ;; esac
 }
 
+# Sets running, profile and generation to what the three above print, with fewer programs where all is as it should be.
+# shellcheck disable=SC2034
+systems() {
+	running='' profile='' generation='' n=0
+	[ ! -L /run/current-system ] || [ ! -L /nix/var/nix/profiles/system ] || while IFS= read -r p; do
+		n=$((n + 1))
+		case $n in 1) running=$p ;; 2) profile=$p ;; 3) generation=$p ;; esac
+	done <<-END
+		$(readlink -f /run/current-system /nix/var/nix/profiles/system; readlink /nix/var/nix/profiles/system)
+	END
+	if [ $n = 3 ]; then
+		case $profile in /nix/store/*) ;; *) profile='' ;; esac
+		generation=${generation##*/} generation=${generation#system-} generation=${generation%-link}
+		case $generation in *[!0-9]*) generation='' ;; esac
+	else
+		running=$(running_system) profile=$(profile_system) generation=$(profile_generation)
+	fi
+}
+
 # The numbers of the profile's generations, one per line.
 generations() {
 	for g in /nix/var/nix/profiles/system-*-link; do

@@ -1,6 +1,8 @@
 # Prints what there is to know about a host, one key=value per line; reads only. After common.sh.
 # $1 target  $2 tools the supervisor needs, separated by spaces
 # Every probe answers for itself: a missing line is "could not be read", never zero.
+# "systems" sets some of these.
+# shellcheck disable=SC2154
 fact() { printf '%s=%s\n' "$1" "$2"; }
 target=$1 tools=$2
 
@@ -20,7 +22,10 @@ END
 # What systemd knows of its units.
 units() {
 	# The lock's holder counts while its unit lives.
-	holder=$(sed -n 's/^run=//p' /run/nixgate/holder 2>/dev/null)
+	holder=''
+	while IFS='=' read -r k v; do
+		[ "$k" != run ] || holder=$v
+	done 2>/dev/null </run/nixgate/holder
 
 	# Two questions for all units: systemctl asks systemd once for each unit that is named, so only those are named which
 	# run, begin, or have failed.
@@ -80,7 +85,8 @@ done 2>/dev/null </etc/os-release
 kernel=$(uname -rm)
 fact machine "${kernel##* }"
 fact kernel "${kernel%% *}"
-running=$(running_system) booted=$(readlink -f /run/booted-system 2>/dev/null) profile=$(profile_system)
+systems
+booted=$(readlink -f /run/booted-system 2>/dev/null)
 fact running "$running"
 fact booted "$booted"
 fact profile "$profile"
@@ -93,7 +99,7 @@ for t in "$profile" "$booted"; do
 		break 2
 	done
 done
-fact generation "$(profile_generation)"
+fact generation "$generation"
 container=$(container_kind)
 fact container "$container"
 l=$(boot_default)
@@ -113,16 +119,41 @@ set --
 for d in / /nix /boot; do
 	[ ! -d "$d" ] || set -- "$@" "$d"
 done
-df -k --output=file,target,size,used,avail,itotal,iused,iavail -- "$@" 2>/dev/null | awk -v want="$*" '
-	NR > 1 { print "disk=" $1, $2, $3, $4, $5, $6, $7, $8; seen[$1] = 1 }
-	END { n = split(want, d, " "); for (i = 1; i <= n; i++) if (!seen[d[i]]) print "disk=" d[i] " ? ? ? ? ? ? ?" }'
-sed -n 's/^\(MemTotal\|MemAvailable\|SwapFree\): *\([0-9]*\) kB/\1=\2/p' /proc/meminfo 2>/dev/null
+seen=' '
+while read -r f m a b c d e g _; do
+	case $f in /*) ;; *) continue ;; esac
+	fact disk "$f $m $a $b $c $d $e $g"
+	seen="$seen$f "
+done <<END
+$(df -k --output=file,target,size,used,avail,itotal,iused,iavail -- "$@" 2>/dev/null)
+END
+for d; do
+	case $seen in *" $d "*) ;; *) printf 'disk=%s ? ? ? ? ? ? ?\n' "$d" ;; esac
+done
+while read -r k v _; do
+	case $k in MemTotal: | MemAvailable: | SwapFree:) fact "${k%:}" "$v" ;; esac
+done 2>/dev/null </proc/meminfo
 for k in memory cpu io; do
 	read -r _ p _ 2>/dev/null <"/proc/pressure/$k" && fact "psi_$k" "${p#avg10=}"
 done
 read -r l _ 2>/dev/null </proc/loadavg && fact load1 "$l"
-fact cpus "$(nproc 2>/dev/null || grep -c ^processor /proc/cpuinfo)"
-ps -eo rss=,pid=,comm= --sort=-rss 2>/dev/null | sed -n '1,5s/^ */top=/p'
+# "0-3,6": cpuset(7), list format.
+cpus=0 rest=''
+{ read -r rest </sys/devices/system/cpu/online; } 2>/dev/null
+while [ -n "$rest" ]; do
+	r=${rest%%,*}
+	case $rest in *,*) rest=${rest#*,} ;; *) rest='' ;; esac
+	cpus=$((cpus + ${r#*-} - ${r%-*} + 1))
+done
+[ "$cpus" != 0 ] || cpus=$(nproc 2>/dev/null)
+fact cpus "$cpus"
+ps -eo rss=,pid=,comm= --sort=-rss 2>/dev/null | {
+	n=0
+	while [ $n -lt 5 ] && read -r l; do
+		n=$((n + 1))
+		fact top "$l"
+	done
+}
 
 r=/nix/var/nix/gcroots/nixgate
 find "$r" -mindepth 2 -maxdepth 2 -type l -printf '%P %l\n' 2>/dev/null | while read -r n t; do

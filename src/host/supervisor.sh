@@ -87,9 +87,7 @@ reason() {
 
 # Running system, profile and boot default, now.
 look() {
-	running=$(alone running_system)
-	profile=$(alone profile_system)
-	generation=$(alone profile_generation)
+	systems 3>&- 8>&- 9>&-
 	loader=$(alone boot_default)
 	boot=${loader#* } loader=${loader%% *}
 }
