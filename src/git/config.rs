@@ -1,6 +1,7 @@
 //! The user's git configuration, read in one call.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::repo::Repo;
 use crate::failure::Failure;
@@ -36,6 +37,16 @@ impl Config {
         self.values
             .keys()
             .any(|key| key.starts_with("remote.") && (key.ends_with(".url") || key.ends_with(".pushurl")))
+    }
+
+    /// The one URL of a remote, where nothing rewrites it and nothing else is pushed to; `None`: ask git.
+    pub fn plain_url(&self, remote: &str) -> Option<&str> {
+        let rewritten = self.values.keys().any(|key| key.starts_with("url."));
+        let [url] = self.all(&format!("remote.{remote}.url"))[..] else {
+            return None;
+        };
+        let pushes = self.values.contains_key(&format!("remote.{remote}.pushurl"));
+        (!rewritten && !pushes && !url.is_empty()).then_some(url)
     }
 
     pub fn all(&self, key: &str) -> Vec<&str> {
@@ -77,13 +88,12 @@ fn normal(key: &str) -> String {
 
 impl Repo {
     /// The configuration as git itself sees it here, `-c` and environment included.
-    pub fn config(&self) -> Result<Config, Failure> {
-        let output = self.program.need(
-            "git's configuration cannot be read",
-            &["config", "--list", "-z"],
-            b"",
-        )?;
-        Ok(Config::parse(&output.stdout))
+    pub fn config(&self) -> Result<Arc<Config>, Failure> {
+        let what = "git's configuration cannot be read";
+        self.program
+            .config()
+            .map_err(|broken| broken.failure(what))?
+            .map_err(|output| super::program::failed(what, &output))
     }
 }
 
@@ -100,5 +110,18 @@ mod tests {
         assert_eq!(config.get("remote.origin.url"), None);
         assert_eq!(config.bool("core.bare"), Some(true));
         assert_eq!(config.bool("no.such"), None);
+    }
+
+    #[test]
+    fn a_url_is_plain_where_nothing_rewrites_it() {
+        let url = |more: &str| {
+            let text = format!("remote.Or.igin.url\na:b\0{more}");
+            Config::parse(text.as_bytes()).plain_url("Or.igin").map(str::to_owned)
+        };
+        assert_eq!(url(""), Some("a:b".to_owned()));
+        assert_eq!(url("remote.Or.igin.url\nc:d\0"), None);
+        assert_eq!(url("remote.Or.igin.pushurl\nc:d\0"), None);
+        assert_eq!(url("url.ssh://x/.insteadof\na:\0"), None);
+        assert_eq!(url("url.ssh://x/.pushinsteadof\na:\0"), None);
     }
 }

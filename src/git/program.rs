@@ -6,9 +6,10 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::config::Config;
 use crate::boundary;
 use crate::failure::{Failure, Reason, last_lines};
 
@@ -109,6 +110,8 @@ pub struct Program {
     ssh: Arc<OnceLock<Option<String>>>,
     /// Where the connections to a remote are shared between calls.
     shared: Arc<OnceLock<PathBuf>>,
+    /// The configuration as it was read, until a call changes it.
+    config: Arc<Mutex<Option<Arc<Config>>>>,
 }
 
 /// ssh that never asks and whose silence ends.
@@ -128,6 +131,7 @@ impl Program {
             cwd,
             ssh: Arc::default(),
             shared: Arc::default(),
+            config: Arc::default(),
         }
     }
 
@@ -139,6 +143,7 @@ impl Program {
             cwd,
             ssh: Arc::default(),
             shared: Arc::default(),
+            config: Arc::default(),
         }
     }
 
@@ -156,7 +161,7 @@ impl Program {
         let foreign = std::env::var_os("GIT_SSH_COMMAND").is_some()
             || std::env::var_os("GIT_SSH").is_some()
             // core.sshCommand loses against the variable, so it is looked at first.
-            || self.run(&["config", "--get", "core.sshCommand"], b"")?.ok();
+            || self.config()?.is_ok_and(|config| config.get("core.sshCommand").is_some());
         let command = (!foreign).then(|| match self.shared.get() {
             None => SSH.to_owned(),
             // The letter keeps these sockets apart from those of hosts: a remote may be on one of them.
@@ -167,6 +172,22 @@ impl Program {
             }
         });
         Ok(self.ssh.get_or_init(|| command).clone())
+    }
+
+    /// The configuration as git itself sees it here, `-c` and environment included; asked for once. Inside: what git
+    /// said where it could not read it.
+    pub fn config(&self) -> Result<Result<Arc<Config>, Output>, Broken> {
+        let mut known = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = known.as_ref() {
+            return Ok(Ok(Arc::clone(config)));
+        }
+        let output = run(self.command(&["config", "--list", "-z"].map(Into::into)), b"", LOCAL)?;
+        if !output.ok() {
+            return Ok(Err(output));
+        }
+        let config = Arc::new(Config::parse(&output.stdout));
+        *known = Some(Arc::clone(&config));
+        Ok(Ok(config))
     }
 
     fn environment(&self) -> Vec<(OsString, OsString)> {
@@ -216,6 +237,9 @@ impl Program {
         }
         boundary::cross("before", || named(&args));
         let output = run(self.command(&args), stdin, LOCAL);
+        if args.first().is_some_and(|verb| verb == "config") {
+            *self.config.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
         boundary::cross("after", || named(&args));
         output
     }

@@ -62,6 +62,10 @@ impl Repo {
         if let Some(url) = known.get(remote) {
             return Ok(url.clone());
         }
+        if let Some(url) = self.config()?.plain_url(remote) {
+            known.insert(remote.to_owned(), url.to_owned());
+            return Ok(url.to_owned());
+        }
         let what = format!("there is no remote {remote}");
         let args = ["remote", "get-url", "--push", "--all", remote];
         let output = self.program.run(&args, b"").map_err(|b| b.failure(&what))?;
@@ -88,6 +92,9 @@ impl Repo {
     /// What reading asks: the place that pushes go to.
     fn read_place(&self, remote: &str) -> Result<String, Failure> {
         let push = self.push_url(remote)?;
+        if self.config()?.plain_url(remote).is_some() {
+            return Ok(remote.to_owned());
+        }
         let fetch = self.program.need(
             &format!("there is no remote {remote}"),
             &["remote", "get-url", remote],

@@ -29,6 +29,8 @@ pub struct Repo {
     pub(super) network: std::time::Duration,
     /// Where each remote is pushed to, once git was asked.
     pub(super) push_urls: std::sync::Arc<std::sync::Mutex<std::collections::BTreeMap<String, String>>>,
+    /// Who makes records, once git was asked.
+    pub(super) who: std::sync::Arc<std::sync::OnceLock<super::sign::Identity>>,
 }
 
 impl std::fmt::Debug for Repo {
@@ -91,6 +93,7 @@ impl Repo {
             quarantine,
             network: super::program::NETWORK,
             push_urls: std::sync::Arc::default(),
+            who: Default::default(),
         })
     }
 

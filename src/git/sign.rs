@@ -45,6 +45,9 @@ pub enum Signing {
 impl Repo {
     /// The committer; a failure that says what to configure if there is none.
     pub fn committer(&self) -> Result<Identity, Failure> {
+        if let Some(known) = self.who.get() {
+            return Ok(known.clone());
+        }
         let what = "git knows no committer: who makes the record is part of it";
         let next = |f: Failure| {
             f.next("git config --global user.name NAME")
@@ -60,10 +63,11 @@ impl Repo {
             .rsplit_once("> ")
             .and_then(|(who, _)| who.split_once(" <"));
         let (name, mail) = parsed.ok_or_else(|| next(Failure::failed(Reason::Config, what)))?;
-        Ok(Identity {
+        let identity = Identity {
             name: name.to_owned(),
             mail: mail.to_owned(),
-        })
+        };
+        Ok(self.who.get_or_init(|| identity).clone())
     }
 
     /// Whether, and with what, the user's configuration signs tags.
