@@ -38,11 +38,11 @@ let_end() {
 	n=0
 	while cgroup_busy "$c"; do
 		n=$((n + 1))
-		if [ $n -gt 10 ]; then
+		if [ $n -gt 30 ]; then
 			kill_unit "$1"
 			return
 		fi
-		alone sleep 0.01
+		alone sleep 0.003
 	done
 }
 

@@ -30,7 +30,10 @@ for l in /nix/var/nix/gcroots/nixgate/tmp/*; do
 done
 
 mkdir "$dir" || exit 1
-cat >"$dir/supervisor.sh" && printf '%s' "$plan" >"$dir/plan" && mkfifo "$dir/fifo" || exit 1
+if ! { cat >"$dir/supervisor.sh" && printf '%s' "$plan" >"$dir/plan" && mkfifo "$dir/fifo"; }; then
+	rm -rf "$dir"
+	exit 1
+fi
 bin=$previous/sw/bin
 if [ -x "$bin/sh" ]; then sh=$bin/sh; else sh=/bin/sh bin=$PATH; fi
 systemd-run --quiet --collect --no-ask-password --service-type=exec --unit="nixgate-$run" \
@@ -49,7 +52,7 @@ n=0
 until [ -s "$dir/state" ]; do
 	n=$((n + 1))
 	[ $n -lt 300 ] || break
-	if [ $n -lt 50 ]; then sleep 0.01; else sleep 0.05; fi
+	if [ $n -lt 50 ]; then sleep 0.003; else sleep 0.05; fi
 done
 cat "$dir/state"
 if grep -q '^state=busy$' "$dir/state" 2>/dev/null; then

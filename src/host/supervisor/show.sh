@@ -23,7 +23,7 @@ while busy; do
 		*) break ;;
 		esac
 	fi
-	if [ $n -lt 200 ]; then sleep 0.015; else sleep 0.2; fi
+	if [ $n -lt 200 ]; then sleep 0.008; else sleep 0.2; fi
 done
 cat "$dir/state" 2>/dev/null
 printf '\n--nixgate-section--\n'
