@@ -56,6 +56,25 @@ pub struct CheckLine {
     pub detail: String,
 }
 
+impl CheckLine {
+    /// The check `number` of `of`; number 0 is outside the count.
+    pub fn numbered(
+        number: usize,
+        of: usize,
+        name: &str,
+        verdict: Verdict,
+        detail: impl Into<String>,
+    ) -> Self {
+        CheckLine {
+            number,
+            of: if number > 0 { of } else { 0 },
+            name: name.to_owned(),
+            verdict,
+            detail: detail.into(),
+        }
+    }
+}
+
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]

@@ -176,7 +176,8 @@ pub async fn suited(
     Ok(foreign.map(|drv| unsuited(source.target, &drv.system, &wanted, place.name(), &systems)))
 }
 
-fn unsuited(target: &str, system: &str, wanted: &str, builder: &str, systems: &Systems) -> Failure {
+/// The refusal of a builder that builds nothing for `system`; `wanted` is what the target calls itself.
+pub fn unsuited(target: &str, system: &str, wanted: &str, builder: &str, systems: &Systems) -> Failure {
     let mut all = vec![systems.system.as_str()];
     all.extend(systems.extra_platforms.iter().map(String::as_str));
     let own = match systems.remote.as_slice() {

@@ -33,7 +33,11 @@ impl Exec for Place<'_> {
     ) -> Result<ExecOutput, Failure> {
         match self {
             Place::Here => LocalExec.exec(argv, env, stdin, deadline).await,
-            Place::Host(session) => over(session, Privilege::User, argv, env, stdin, deadline).await,
+            Place::Host(session) => {
+                As(Privilege::User, session)
+                    .exec(argv, env, stdin, deadline)
+                    .await
+            }
         }
     }
 }
@@ -50,33 +54,23 @@ impl Exec for As<'_> {
         stdin: Option<Vec<u8>>,
         deadline: Duration,
     ) -> Result<ExecOutput, Failure> {
-        over(self.1, self.0, argv, env, stdin, deadline).await
+        let As(privilege, session) = *self;
+        let assignments = env.iter().map(|(name, value)| format!("{name}={value}"));
+        let words = std::iter::once("env".to_owned())
+            .chain(assignments)
+            .chain(argv.iter().cloned());
+        let mut script = Script::command(words);
+        if let Some(bytes) = stdin {
+            script = script.input(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        let output = session
+            .run(&script, privilege, deadline)
+            .await
+            .map_err(|error| error.failure(session.name()))?;
+        Ok(ExecOutput {
+            status: output.status,
+            stdout: output.stdout,
+            stderr: output.stderr.into_bytes(),
+        })
     }
-}
-
-async fn over(
-    session: &Session,
-    privilege: Privilege,
-    argv: &[String],
-    env: &[(String, String)],
-    stdin: Option<Vec<u8>>,
-    deadline: Duration,
-) -> Result<ExecOutput, Failure> {
-    let assignments = env.iter().map(|(name, value)| format!("{name}={value}"));
-    let words = std::iter::once("env".to_owned())
-        .chain(assignments)
-        .chain(argv.iter().cloned());
-    let mut script = Script::command(words);
-    if let Some(bytes) = stdin {
-        script = script.input(String::from_utf8_lossy(&bytes).into_owned());
-    }
-    let output = session
-        .run(&script, privilege, deadline)
-        .await
-        .map_err(|error| error.failure(session.name()))?;
-    Ok(ExecOutput {
-        status: output.status,
-        stdout: output.stdout,
-        stderr: output.stderr.into_bytes(),
-    })
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::{State, Verb};
+use super::journal::State;
 use crate::git::Repo;
 use crate::record::Target;
 
@@ -50,7 +50,6 @@ fn started(pid: i32) -> Option<u64> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Runner {
     pub run: String,
-    pub verb: Verb,
     pub by: String,
     process: Process,
 }
@@ -63,7 +62,6 @@ impl Running {
     pub fn begin(repo: &Repo, target: &Target, state: &State) -> Option<Running> {
         let runner = Runner {
             run: state.run.clone(),
-            verb: state.verb,
             by: state.by.clone(),
             process: Process::this()?,
         };

@@ -209,10 +209,8 @@ fn exit_6_somebody_else_holds_it() {
     let mut first = lab.spawn_nixgate("op", &["release", "cortex"]);
     first.wait_for_stderr("\nvalidate\n", 90 * SECOND);
     let b = lab.running_system("cortex");
-    let clock = std::time::Instant::now();
     let out = lab.nixgate_as("op2", &["release", "cortex"]);
     assert_eq!(out.status, 6, "{out}");
-    assert!(clock.elapsed() < 20 * SECOND, "{:?}", clock.elapsed());
     let commit = must(&lab, "desk", "op", "cat /tmp/first");
     says(
         &out,
@@ -223,6 +221,7 @@ fn exit_6_somebody_else_holds_it() {
             &commit,
         ],
     );
+    // The answer did not wait for the first run's end.
     assert!(first.is_running(), "{}", first.stderr_so_far());
     let done = first.wait(90 * SECOND).expect("an end");
     assert_eq!(done.status, 0, "{done}");

@@ -64,6 +64,23 @@ pub fn release(lab: &Lab, target: &str) -> String {
         .to_owned()
 }
 
+/// How long a gate took by the run's own account, in whole seconds: 9 for `FAILED in 9.3 s`, 125 for `passed in 2m 05s`.
+#[track_caller]
+pub fn gate_seconds(out: &Output, gate: &str) -> u64 {
+    let told = || {
+        let mut lines = out.stderr.lines().skip_while(|line| *line != gate).skip(1);
+        let line = lines.find(|line| line.starts_with("  FAILED in ") || line.starts_with("  passed in "))?;
+        let time = line.split_once(" in ")?.1.split(':').next()?;
+        let (minutes, seconds) = match time.split_once("m ") {
+            Some((minutes, rest)) => (minutes.parse().ok()?, rest),
+            None => (0, time),
+        };
+        let digits = seconds.split(|c: char| !c.is_ascii_digit()).next()?;
+        Some(minutes * 60 + digits.parse::<u64>().ok()?)
+    };
+    told().unwrap_or_else(|| panic!("{gate} has no end with a time: {out}"))
+}
+
 /// Everything about a host that a run without success may not change: running system, profile, boot default, roots.
 #[track_caller]
 pub fn host_state(lab: &Lab, host: &str) -> String {

@@ -1,0 +1,98 @@
+//! How often hosts are knocked at: by what their own sshd and sudo say, not by the program's count.
+
+use crate::infra::{expect, usual};
+use crate::lab::{Lab, Output};
+
+/// A run with its counts, and with every act that it crossed into `/tmp/crossed`.
+#[track_caller]
+fn counted(lab: &Lab, args: &str) -> Output {
+    let out = lab.sh(
+        "desk",
+        "op",
+        &format!("cd ~/infra && rm -f /tmp/crossed && NIXGATE_COUNTS=1 NIXGATE_BOUNDARY=list:/tmp/crossed git nixgate {args}"),
+    );
+    assert!(out.ok(), "{out}");
+    out
+}
+
+/// How many entries of the host's journal, behind a cursor, have these words in one line.
+#[track_caller]
+fn told(lab: &Lab, host: &str, cursor: &str, pattern: &str) -> usize {
+    let text = lab.sh(
+        host,
+        "root",
+        &format!("journalctl --sync; journalctl -o cat --no-pager --after-cursor='{cursor}' | grep -c -E '{pattern}' || :"),
+    );
+    text.text().trim().parse().expect("a number")
+}
+
+#[track_caller]
+fn cursor(lab: &Lab, host: &str) -> String {
+    let shown = lab.sh(
+        host,
+        "root",
+        "journalctl --sync; journalctl -n 1 -o cat --no-pager --show-cursor | sed -n 's/^-- cursor: //p'",
+    );
+    shown.text().to_owned()
+}
+
+/// The number behind a word of the line `counts: connections 3 commands 9 …`.
+#[track_caller]
+fn count(out: &Output, word: &str) -> usize {
+    let line = out.stderr.lines().find(|line| line.starts_with("counts: "));
+    let mut words = line.unwrap_or_default().split(' ').skip_while(|w| *w != word);
+    let number = words.nth(1).and_then(|n| n.parse().ok());
+    number.unwrap_or_else(|| panic!("no count of {word}: {out}"))
+}
+
+#[test]
+fn s0_10_one_master_one_fresh_connection_and_one_shell_of_root_serve_a_release() {
+    let lab = usual("shells");
+    lab.variant("cortex", "B");
+    let before = cursor(&lab, "cortex");
+    let out = counted(&lab, "release cortex");
+    // The builder pushes the closure as the same user, from another address.
+    let desk = lab.sh("desk", "root", "hostname -I").text().trim().to_owned();
+    let let_in = told(
+        &lab,
+        "cortex",
+        &before,
+        &format!("Accepted publickey for jarvis from {desk} "),
+    );
+    assert_eq!(let_in, 2, "{out}");
+    // Scripts that run as root are many more than the times that somebody became root.
+    let sudo = told(&lab, "cortex", &before, "jarvis : .*COMMAND=");
+    let (commands, scripts) = (count(&out, "commands"), count(&out, "scripts"));
+    println!("sudo {sudo}, commands {commands}, scripts {scripts}");
+    assert!((1..=2).contains(&sudo), "{sudo}: {out}");
+    assert!(scripts > commands, "{out}");
+    assert!(commands <= 12, "{out}");
+}
+
+#[test]
+fn questions_to_the_remote_share_a_connection() {
+    let lab = usual("shared");
+    lab.variant("cortex", "B");
+    let before = cursor(&lab, "git");
+    let out = counted(&lab, "release cortex");
+    let acts = lab.sh(
+        "desk",
+        "op",
+        "grep -c -E ' before git (ls-remote|fetch|remote[.]origin)' /tmp/crossed",
+    );
+    let asked: usize = acts.text().trim().parse().expect("a number");
+    let let_in = told(&lab, "git", &before, "Accepted publickey for ");
+    println!("{asked} calls of git, {let_in} connections");
+    assert!(
+        asked >= 3 && let_in >= 1,
+        "{asked} calls, {let_in} connections: {out}"
+    );
+    assert!(let_in < asked, "{asked} calls, {let_in} connections: {out}");
+    // Nothing of it outlives the run for long.
+    lab.wait_for(
+        "desk",
+        "! pgrep -u op -f 'ssh: .*\\[mux\\]'",
+        std::time::Duration::from_secs(30),
+    );
+    expect(&lab, 0, &["verify", "cortex"]);
+}
