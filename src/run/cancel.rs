@@ -93,7 +93,10 @@ async fn by_process(
 }
 
 /// What a run's own ending means for whoever wanted it to stop.
-fn ended(target: &Target, run: &str, ending: &Ending) -> Result<Outcome, Failure> {
+///
+/// # Errors
+/// It was too late, or the host is left in a state that somebody has to look at.
+pub fn ended(target: &Target, run: &str, ending: &Ending) -> Result<Outcome, Failure> {
     if let Some(record) = &ending.record {
         return Err(too_late(target, run, &format!("it recorded {record}")));
     }
@@ -114,7 +117,8 @@ fn ended(target: &Target, run: &str, ending: &Ending) -> Result<Outcome, Failure
     }
 }
 
-fn not_yet(target: &Target, run: &str) -> Failure {
+/// The run was told to stop and is still at work when nobody waits any longer.
+pub fn not_yet(target: &Target, run: &str) -> Failure {
     Failure::new(
         Exit::NeedsPerson,
         Reason::Timeout,
@@ -201,7 +205,10 @@ async fn on_host(
 }
 
 /// How a run ended whose supervisor is gone: by what the host runs.
-fn cleared(
+///
+/// # Errors
+/// Exit 5: the host runs something else than before.
+pub fn cleared(
     target: &Target,
     run: &str,
     state: &state::State,
@@ -246,7 +253,11 @@ async fn follow(
     }
 }
 
-fn judged(target: &Target, run: &str, state: &state::State) -> Result<Outcome, Failure> {
+/// How a run ended, by the last word of its supervisor.
+///
+/// # Errors
+/// It was committed before it could be stopped, or could not be taken back.
+pub fn judged(target: &Target, run: &str, state: &state::State) -> Result<Outcome, Failure> {
     match state.phase {
         Phase::Released | Phase::Busy => Ok(done(
             target,

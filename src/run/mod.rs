@@ -1,6 +1,6 @@
 //! Runs: sequences of gates on one target, with a journal that another process can finish from.
 
-mod cancel;
+pub mod cancel;
 mod deliver;
 mod early;
 mod finish;

@@ -5,6 +5,7 @@ mod said;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancel;
 mod host;
 mod nix;
 mod program;

@@ -1,6 +1,7 @@
 //! What Nix's failures come to: its own last lines, and what they mean. The texts are Nix's, recorded.
 
-use git_nixgate::nix::StorePath;
+use git_nixgate::gate::build::unsuited;
+use git_nixgate::nix::{StorePath, Systems};
 
 use super::failures;
 use super::said::{copied, failed, said};
@@ -78,6 +79,34 @@ fn every_way_a_copy_fails() {
                 of(&format!("error: path '{PATH}' is not valid")),
             ),
             ("something else", of("error: what is this")),
+        ],
+    );
+}
+
+#[test]
+fn s1_5_a_builder_that_builds_nothing_for_the_target() {
+    let systems = |extra: &[&str], remote: &[&str]| Systems {
+        system: "x86_64-linux".into(),
+        extra_platforms: extra.iter().map(|s| (*s).to_owned()).collect(),
+        remote: remote.iter().map(|s| (*s).to_owned()).collect(),
+        ..Systems::default()
+    };
+    let refused = |wanted, systems| unsuited("cortex", "aarch64-linux", wanted, "forge", &systems);
+    failures(
+        "no-builder",
+        &[
+            (
+                "it has no builders of its own",
+                refused("aarch64-linux", systems(&[], &[])),
+            ),
+            (
+                "nor do its own build for it",
+                refused("aarch64-linux", systems(&["i686-linux"], &["riscv64-linux"])),
+            ),
+            (
+                "the commit is for another machine than the target",
+                refused("x86_64-linux", systems(&["i686-linux"], &[])),
+            ),
         ],
     );
 }
