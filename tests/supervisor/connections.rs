@@ -1,6 +1,6 @@
 //! Trials of connections: how they fail, as whom they run, and what they leave behind.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use git_nixgate::host::probe::Icmp;
 use git_nixgate::host::{
@@ -8,7 +8,7 @@ use git_nixgate::host::{
     fresh, tcp_probe,
 };
 
-use super::lab::Lab;
+use super::lab::{Lab, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -25,23 +25,12 @@ async fn class(endpoint: &Endpoint) -> ConnectClass {
     }
 }
 
-/// The same over a master and over a fresh connection; it ends, on a busy machine too.
+/// The same over a master and over a fresh connection. What hangs here hangs for ever: that there is an answer shows
+/// that it was not waited for.
 async fn assert_class(endpoint: &Endpoint, expected: ConnectClass) {
-    let clock = Instant::now();
     assert_eq!(class(endpoint).await, expected);
-    assert!(
-        clock.elapsed() < endpoint.connect_timeout * 2 + 30 * SECOND,
-        "{expected:?}: {:?}",
-        clock.elapsed()
-    );
-    let clock = Instant::now();
     let error = fresh(endpoint).await.expect_err("no shell");
     assert_eq!(error.class, expected, "fresh: {:?}", error.lines);
-    assert!(
-        clock.elapsed() < endpoint.connect_timeout + 30 * SECOND,
-        "{expected:?}: {:?}",
-        clock.elapsed()
-    );
     println!("{expected:?}: {}", error.failure("cortex"));
 }
 
@@ -105,7 +94,7 @@ async fn s0_3_every_way_not_to_get_in_has_its_own_message_and_no_prompt() {
     lab.sh(
         "cortex",
         "cp --remove-destination $(readlink -f /etc/ssh/sshd_config) /etc/ssh/sshd_config
-         echo 'ForceCommand sleep 60' >>/etc/ssh/sshd_config; systemctl restart sshd",
+         echo 'ForceCommand sleep infinity' >>/etc/ssh/sshd_config; systemctl restart sshd",
     );
     assert_class(&good, ConnectClass::Hang).await;
     lab.sh(
@@ -154,7 +143,6 @@ async fn s0_2_the_probe_decides_on_tcp_and_icmp_is_advice() {
         "{probe:?}"
     );
     nft("tcp dport 22 drop");
-    let clock = Instant::now();
     let probe = tcp_probe(&endpoint).await;
     lab.sh("cortex", "nft delete table inet trial");
     assert!(
@@ -167,7 +155,6 @@ async fn s0_2_the_probe_decides_on_tcp_and_icmp_is_advice() {
         ),
         "{probe:?}"
     );
-    assert!(clock.elapsed() < 10 * SECOND, "{:?}", clock.elapsed());
 }
 
 #[tokio::test]
@@ -327,7 +314,8 @@ async fn victim() {
         .await
         .expect("a session");
     std::fs::write(path, dir.path().display().to_string()).expect("written");
-    tokio::time::sleep(60 * SECOND).await;
+    // Until it is killed, or whoever would kill it is gone.
+    let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
     drop(session);
 }
 
@@ -338,39 +326,41 @@ async fn a_killed_operator_leaves_no_ssh_master_and_no_directory() {
     let mut victim = std::process::Command::new(std::env::current_exe().expect("this program"))
         .args(["--ignored", "--exact", "connections::victim"])
         .env("NIXGATE_VICTIM", note.path())
+        .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::null())
         .spawn()
         .expect("started");
-    let clock = Instant::now();
-    let dir = loop {
+    let dir = until("the victim has its session", || {
         let text = std::fs::read_to_string(note.path()).expect("read");
-        if !text.is_empty() {
-            break text;
-        }
-        assert!(clock.elapsed() < 20 * SECOND);
-        std::thread::sleep(Duration::from_millis(100));
-    };
-    let masters = || {
-        let output = std::process::Command::new("pgrep")
-            .args(["-af", &dir])
+        (!text.is_empty()).then_some(text)
+    });
+    // Seconds since the start of each ssh that works in that directory.
+    let masters = || -> Vec<u64> {
+        let output = std::process::Command::new("ps")
+            .args(["-eo", "etimes=,args="])
             .output()
-            .expect("pgrep");
-        String::from_utf8_lossy(&output.stdout)
+            .expect("ps");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines = text
             .lines()
-            .filter(|line| line.contains("ssh"))
-            .count()
+            .filter(|line| line.contains("ssh") && line.contains(&dir));
+        lines
+            .map(|line| {
+                line.split_whitespace()
+                    .next()
+                    .and_then(|age| age.parse().ok())
+                    .expect("an age")
+            })
+            .collect()
     };
-    // Longer than ControlPersist: the held connection keeps it.
-    std::thread::sleep(8 * SECOND);
-    assert_eq!(masters(), 1);
+    // Older than ControlPersist: the held connection keeps it.
+    until("the master has lived on", || match masters()[..] {
+        [age] => (age > 8).then_some(()),
+        ref other => panic!("one master, not {other:?}"),
+    });
     victim.kill().expect("killed");
     victim.wait().expect("gone");
-    let clock = Instant::now();
-    while masters() > 0 {
-        assert!(clock.elapsed() < 15 * SECOND, "the master stays");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    println!("the master went after {:?}", clock.elapsed());
+    until("the master has gone", || masters().is_empty().then_some(()));
     assert!(std::path::Path::new(&dir).exists());
     drop(RunDir::new().expect("the next run"));
     assert!(!std::path::Path::new(&dir).exists());

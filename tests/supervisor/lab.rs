@@ -172,6 +172,22 @@ impl Lab {
     }
 }
 
+/// Asks again and again until there is an answer.
+#[track_caller]
+pub fn until<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = answer() {
+            return answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// How long anything is waited for; nothing here takes so long.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// A session, the facts, and a plan for a candidate.
 pub struct Trial {
     _dir: RunDir,

@@ -110,6 +110,36 @@ async fn isolating_a_target_and_reexecuting_systemd_do_no_harm() {
 
 #[tokio::test]
 #[ignore = "needs the lab"]
+async fn what_had_failed_at_preflight_and_fails_again_is_not_the_candidates_doing() {
+    let lab = Lab::new();
+    lab.reset("cortex");
+    let (bad, a) = (lab.closure("cortex", "Bfail"), lab.closure("cortex", "A"));
+    for known in [true, false] {
+        lab.try_sh(
+            "cortex",
+            &format!("nix-env -p /nix/var/nix/profiles/system --set {bad}; {bad}/bin/switch-to-configuration switch"),
+        );
+        let mut trial = Trial::new(&lab, "cortex", &a, 60, 60).await;
+        let failing = "broken.service".to_owned();
+        assert_eq!(trial.plan.failed, std::slice::from_ref(&failing));
+        if !known {
+            trial.plan.failed.clear();
+        }
+        // When the supervisor looks it is on its next try.
+        lab.sh("cortex", "systemctl reset-failed broken.service");
+        let held = trial.hold().await.expect("held");
+        held.switch(&mut trial.session).await.expect("switched");
+        let mut shell = fresh(&lab.endpoint("cortex")).await.expect("fresh");
+        let reverted = held.revert(&mut shell).await.expect("an answer");
+        assert_eq!(reverted.back, known, "{reverted:?}");
+        let blamed = format!("{failing} fails and did not before");
+        assert_eq!(reverted.state.reasons.contains(&blamed), !known, "{reverted:?}");
+        lab.reset("cortex");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
 async fn an_orphaned_activate_cannot_switch_again_after_the_revert() {
     let lab = Lab::new();
     lab.reset("cortex");
