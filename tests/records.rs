@@ -4,7 +4,7 @@ mod support;
 
 use git_nixgate::failure::Exit;
 use git_nixgate::git::{Repo, Which};
-use git_nixgate::record::{Kind, OnHost, Record};
+use git_nixgate::record::{Kind, OnHost, Record, Signature};
 use support::*;
 
 #[test]
@@ -163,9 +163,7 @@ fn a_replaced_object_deceives_nobody() {
 }
 
 /// The script in docs/format.md, run as it stands there.
-
-#[test]
-fn the_page_about_the_format_verifies_by_hand() {
+fn by_hand(work: &Work) -> String {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/format.md")).unwrap();
     let part = page.split("## Verifying by hand").nth(1).unwrap();
     let script: String = part
@@ -173,35 +171,134 @@ fn the_page_about_the_format_verifies_by_hand() {
         .filter_map(|l| l.strip_prefix("    "))
         .map(|l| format!("{l}\n"))
         .collect();
+    let output = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(&work.path)
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_page_about_the_format_verifies_by_hand() {
     let lab = Lab::new();
-    let work = lab.repo("repo");
-    let cortex = target("cortex");
-    let first = work.release(&cortex);
-    work.commit("second");
-    work.release(&cortex);
-    work.record(&cortex, What::Rollback(None));
-    let run = || {
-        let output = std::process::Command::new("sh")
-            .args(["-c", &script])
-            .current_dir(&work.path)
-            .output()
-            .unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-        String::from_utf8(output.stdout).unwrap()
-    };
-    assert_eq!(run(), "");
-    let other = work.make(&cortex, What::Deploy(first.name.to_string()));
-    work.git(&["update-ref", &first.name.ref_name(), &other.oid.to_string()]);
-    assert_eq!(run(), format!("moved: {}\n", first.name));
-    let ledger = work.ledger(&cortex).unwrap();
-    let defects: Vec<_> = work
-        .repo()
-        .tag_defects(&ledger)
-        .unwrap()
-        .iter()
-        .map(|d| d.rule)
-        .collect();
-    assert_eq!(defects, ["record-moved"]);
+    for format in ["sha1", "sha256"] {
+        let work = lab.repo_with(format, format);
+        let cortex = target("cortex");
+        let first = work.release(&cortex);
+        work.commit("second");
+        work.release(&cortex);
+        work.record(&cortex, What::Rollback(None));
+        assert_eq!(by_hand(&work), "");
+        let other = work.make(&cortex, What::Deploy(first.name.to_string()));
+        work.git(&["update-ref", &first.name.ref_name(), &other.oid.to_string()]);
+        assert_eq!(by_hand(&work), format!("moved: {}\n", first.name));
+        let ledger = work.ledger(&cortex).unwrap();
+        let defects: Vec<_> = work
+            .repo()
+            .tag_defects(&ledger)
+            .unwrap()
+            .iter()
+            .map(|d| d.rule)
+            .collect();
+        assert_eq!(defects, ["record-moved"]);
+        work.git(&["update-ref", &first.name.ref_name(), &first.oid.to_string()]);
+
+        // Evidence that is not the digest's, and a link to other bytes than there are.
+        let forged = |from: &str, to: &str| {
+            let good = String::from_utf8(other.raw.clone()).unwrap();
+            assert!(good.contains(from), "{from}");
+            let oid = work
+                .repo()
+                .write_tag(good.replacen(from, to, 1).as_bytes())
+                .unwrap();
+            work.git(&["update-ref", &other.name.ref_name(), &oid.to_string()]);
+            work.git(&["update-ref", "refs/nixgate/ledger/cortex", &oid.to_string()]);
+            by_hand(&work)
+        };
+        assert_eq!(
+            forged("\"paths\":2700", "\"paths\":2701"),
+            format!("forged: {}\n", other.name)
+        );
+        let before = ledger.head().name.clone();
+        assert_eq!(
+            forged("Nixgate-Previous-SHA256: ", "Nixgate-Previous-SHA256: 0"),
+            format!("changed: {before}\n")
+        );
+        let gone = "1".repeat(work.repo().hex_len());
+        let previous = format!("Nixgate-Previous: {}", ledger.head().oid);
+        assert!(
+            forged(&previous, &format!("Nixgate-Previous: {gone}")).contains(&format!("missing: {gone}\n"))
+        );
+    }
+}
+
+/// Records that were written once, by earlier versions too: what could be read and verified then is so for ever.
+#[test]
+fn golden_records_of_schema_1_hold_for_ever() {
+    let dir = std::path::Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/data/records/schema-1"
+    ));
+    let lab = Lab::new();
+    for (format, told) in [
+        (
+            "sha1",
+            &[
+                "1 release none",
+                "2 release ssh",
+                "3 rollback none",
+                "4 deploy none",
+                "5 rollback none",
+            ][..],
+        ),
+        ("sha256", &["1 release none", "2 release none"][..]),
+    ] {
+        let work = lab.repo_with(format, format);
+        let mut files: Vec<_> = std::fs::read_dir(dir.join(format))
+            .unwrap()
+            .map(|f| f.unwrap().path())
+            .collect();
+        files.sort();
+        let mut records = Vec::new();
+        for file in &files {
+            let raw = std::fs::read(file).unwrap();
+            let oid = work.repo().write_tag(&raw).unwrap();
+            let record = Record::parse(oid, &raw, None).unwrap();
+            work.git(&["update-ref", &record.name.ref_name(), &oid.to_string()]);
+            work.git(&["update-ref", "refs/nixgate/ledger/cortex", &oid.to_string()]);
+            records.push(record);
+        }
+        assert_eq!(by_hand(&work), "", "{format}");
+        let ledger = work.ledger(&target("cortex")).unwrap();
+        let found: Vec<String> = ledger
+            .records()
+            .iter()
+            .map(|r| format!("{} {} {}", r.seq, r.kind, r.signature))
+            .collect();
+        assert_eq!(found, told);
+        assert!(work.repo().tag_defects(&ledger).unwrap().is_empty());
+        for (record, n) in ledger.records().iter().zip(1..) {
+            let commit = if record.kind == Kind::Release { n } else { 1 };
+            record.told(Some(&format!("change {commit}"))).unwrap();
+            assert_eq!(record.evidence.paths, 2700);
+        }
+        if let Some(signed) = ledger.records().iter().find(|r| r.signature != Signature::None) {
+            let trust = work
+                .repo()
+                .trust(true, dir.join("signers").to_str().unwrap())
+                .unwrap();
+            let by = work.repo().signed(signed, &trust).unwrap().to_string();
+            assert!(
+                by.starts_with("signed by ada@example.org with ED25519 key"),
+                "{by}"
+            );
+        }
+        if format == "sha1" {
+            assert_eq!(ledger.on_host(), OnHost::BeforeFirst);
+            assert_eq!(ledger.withdrawn().len(), 2);
+        }
+    }
 }
 
 #[test]

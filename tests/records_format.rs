@@ -113,8 +113,8 @@ fn secrets_are_gone_from_the_evidence_and_from_the_prose() {
     }
     assert_eq!(redact("abcab", &["abc".into(), "abcab".into()]), "[redacted]");
     let record = Record::parse(hash(raw.as_bytes()), raw.as_bytes(), None).unwrap();
-    assert!(record.evidence.leaks(&draft.secrets).is_empty());
-    assert_eq!(record.evidence.leaks(&["refused".into()]), ["refused"]);
+    assert!(record.leaks(&draft.secrets).is_empty());
+    assert_eq!(record.leaks(&["refused".into()]), ["refused"]);
 }
 
 #[test]

@@ -2,26 +2,49 @@
 
 mod support;
 
+use std::path::PathBuf;
+
+use git_nixgate::command::hook;
 use git_nixgate::failure::Exit;
-use git_nixgate::record::{Record, Signature};
+use git_nixgate::git::{Signed, Trust};
+use git_nixgate::record::{Oid, Record, Signature};
 use support::*;
+
+/// A new ssh key, and its public half.
+fn key(lab: &Lab, name: &str) -> (PathBuf, String) {
+    let key = lab.path(name);
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
+        .arg(&key)
+        .status();
+    assert!(made.unwrap().success());
+    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    (key, public)
+}
+
+/// Tags are signed with this key from now on.
+fn signs_with(work: &Work, key: &std::path::Path) {
+    for (name, value) in [
+        ("gpg.format", "ssh"),
+        ("user.signingKey", key.to_str().unwrap()),
+        ("tag.gpgSign", "true"),
+    ] {
+        work.git(&["config", name, value]);
+    }
+}
+
+fn read(work: &Work, oid: Oid) -> Record {
+    work.repo().record(&oid, None).unwrap()
+}
 
 #[test]
 fn a_signed_record_is_verified_by_git_and_bytes_behind_it_are_refused() {
     let lab = Lab::new();
     let work = lab.repo("repo");
-    let key = lab.path("key");
-    let made = std::process::Command::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-C", "ops@example.org", "-f"])
-        .arg(&key)
-        .status();
-    assert!(made.unwrap().success());
-    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    let (key, public) = key(&lab, "key");
     let signers = lab.path("signers");
     std::fs::write(&signers, format!("ops@example.org {public}")).unwrap();
-    work.git(&["config", "gpg.format", "ssh"]);
-    work.git(&["config", "user.signingKey", key.to_str().unwrap()]);
-    work.git(&["config", "tag.gpgSign", "true"]);
+    signs_with(&work, &key);
     work.git(&["config", "gpg.ssh.allowedSignersFile", signers.to_str().unwrap()]);
     let cortex = target("cortex");
     work.repo().try_sign().unwrap();
@@ -31,13 +54,12 @@ fn a_signed_record_is_verified_by_git_and_bytes_behind_it_are_refused() {
     assert!(good && said.contains("Good \"git\" signature"), "{said}");
     let record = Record::parse(made.oid, &made.raw, None).unwrap();
     assert_eq!(record.signature, Signature::Ssh);
-    let signer = work.repo().signer(&record, None).unwrap().unwrap();
-    assert!(signer.contains("ops@example.org"), "{signer}");
-    let nobody = lab.path("nobody");
-    std::fs::write(&nobody, "").unwrap();
-    assert_eq!(
-        work.repo().signer(&record, Some(&nobody)).unwrap_err().exit,
-        Exit::Refused
+    let signer = work.repo().signed(&record, &Trust::default()).unwrap();
+    assert!(
+        signer
+            .to_string()
+            .starts_with("signed by ops@example.org with ED25519 key SHA256:"),
+        "{signer}"
     );
     let trailers = work.git(&[
         "for-each-ref",
@@ -64,8 +86,8 @@ fn a_signed_record_is_verified_by_git_and_bytes_behind_it_are_refused() {
         ..record
     };
     assert_eq!(
-        work.repo().signer(&tampered, None).unwrap_err().exit,
-        Exit::Refused
+        work.repo().signed(&tampered, &Trust::default()).unwrap_err().rule,
+        "signature"
     );
 }
 
@@ -123,10 +145,33 @@ fn gpg_signs_as_git_does() {
     work.git(&["config", "tag.gpgSign", "true"]);
     let made = work.release(&target("cortex"));
     assert!(work.says(&["tag", "-v", &made.name.to_string()]).0);
+    let record = Record::parse(made.oid, &made.raw, None).unwrap();
+    assert_eq!(record.signature, Signature::Pgp);
+    // Git trusts the key; a signers file does where it lists it.
+    let signed = work
+        .repo()
+        .signed(&record, &Trust::default())
+        .unwrap()
+        .to_string();
+    let print = signed.rsplit(' ').next().unwrap();
     assert_eq!(
-        Record::parse(made.oid, &made.raw, None).unwrap().signature,
-        Signature::Pgp
+        signed,
+        format!("signed by Ada <ops@example.org> with OpenPGP key {print}")
     );
+    let signers = lab.path("signers");
+    for (line, counts) in [
+        (
+            format!("# who may release\nopenpgp {}\n", print.to_lowercase()),
+            true,
+        ),
+        (format!("openpgp {}\n", "0".repeat(40)), false),
+        (String::new(), false),
+    ] {
+        std::fs::write(&signers, &line).unwrap();
+        let trust = work.repo().trust(false, signers.to_str().unwrap()).unwrap();
+        let found = work.repo().signed(&record, &trust);
+        assert_eq!(found.is_ok(), counts, "{line:?}: {found:?}");
+    }
     let _ = std::process::Command::new("gpgconf")
         .arg("--homedir")
         .arg(&home)
@@ -185,4 +230,156 @@ fn a_literal_key_signs_through_the_agent() {
     }
     sh(format!("kill {pid}"));
     assert!(added.unwrap().success());
+}
+
+#[test]
+fn who_may_release_is_a_list_of_its_own_and_every_commiter_may_not() {
+    let lab = Lab::new();
+    let work = lab.repo("repo");
+    let (repo, cortex) = (work.repo(), target("cortex"));
+    let (ada, ada_public) = key(&lab, "ada");
+    let (bob, bob_public) = key(&lab, "bob");
+    // Git itself trusts both of them.
+    let all = lab.path("committers");
+    std::fs::write(
+        &all,
+        format!("ada@example.org {ada_public}bob@example.org {bob_public}"),
+    )
+    .unwrap();
+    work.git(&["config", "gpg.ssh.allowedSignersFile", all.to_str().unwrap()]);
+    let unsigned = read(&work, work.release(&cortex).oid);
+    signs_with(&work, &ada);
+    work.commit("second");
+    let by_ada = read(&work, work.release(&cortex).oid);
+    signs_with(&work, &bob);
+    work.commit("third");
+    let by_bob = read(&work, work.release(&cortex).oid);
+    let everybody = Trust::default();
+    assert_eq!(repo.signed(&unsigned, &everybody).unwrap(), Signed::Unsigned);
+    for (record, who) in [(&by_ada, "ada@example.org"), (&by_bob, "bob@example.org")] {
+        let signed = repo.signed(record, &everybody).unwrap().to_string();
+        assert!(signed.starts_with(&format!("signed by {who} ")), "{signed}");
+    }
+    let signers = lab.path("signers");
+    std::fs::write(&signers, format!("ada@example.org {ada_public}")).unwrap();
+    work.git(&["config", "nixgate.signers", signers.to_str().unwrap()]);
+    let listed = repo.trust(false, "/what/a/commit/says").unwrap();
+    assert!(!listed.required);
+    repo.signed(&by_ada, &listed).unwrap();
+    let rule = |record, trust: &Trust| repo.signed(record, trust).unwrap_err().rule;
+    assert_eq!(rule(&by_bob, &listed), "signature");
+    assert_eq!(repo.signed(&unsigned, &listed).unwrap(), Signed::Unsigned);
+    work.git(&["config", "nixgate.requireSigned", "true"]);
+    let strict = repo.trust(false, "").unwrap();
+    assert_eq!(rule(&unsigned, &strict), "unsigned");
+    repo.signed(&by_ada, &strict).unwrap();
+    // A key that is no longer good from some day on: what was signed before stays good.
+    let until = |day: &str| {
+        std::fs::write(
+            &signers,
+            format!("ada@example.org valid-before=\"{day}\" {ada_public}"),
+        )
+        .unwrap();
+        repo.signed(&by_ada, &repo.trust(false, "").unwrap())
+    };
+    until("20261121").unwrap();
+    assert_eq!(until("20261119").unwrap_err().rule, "signature");
+    // A key that was stolen: nothing that it ever signed counts.
+    std::fs::write(&signers, format!("ada@example.org {ada_public}")).unwrap();
+    let revoked = lab.path("revoked");
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-k", "-f"])
+        .args([&revoked, &ada.with_extension("pub")])
+        .status();
+    assert!(made.unwrap().success());
+    work.git(&["config", "gpg.ssh.revocationFile", revoked.to_str().unwrap()]);
+    assert_eq!(rule(&by_ada, &repo.trust(false, "").unwrap()), "signature");
+}
+
+#[test]
+fn who_may_release_is_not_for_the_repository_to_say() {
+    let lab = Lab::new();
+    let work = lab.repo("repo");
+    let inside = work.path.join("signers");
+    std::fs::write(&inside, "").unwrap();
+    let linked = lab.path("linked");
+    std::os::unix::fs::symlink(&inside, &linked).unwrap();
+    for path in [
+        "signers",
+        "./signers",
+        inside.to_str().unwrap(),
+        linked.to_str().unwrap(),
+        "/no/such/file",
+    ] {
+        assert_eq!(
+            work.repo().trust(false, path).unwrap_err().exit,
+            Exit::Usage,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_hook_that_asks_for_signatures_lets_no_other_record_in() {
+    let lab = Lab::new();
+    let (hub, ada, _) = lab.two_clones("sha1");
+    let cortex = target("cortex");
+    let (good, public) = key(&lab, "good");
+    let (other, _) = key(&lab, "other");
+    let signers = lab.path("signers");
+    std::fs::write(&signers, format!("ada@example.org {public}")).unwrap();
+    for work in [&hub, &ada] {
+        work.git(&["config", "nixgate.signers", signers.to_str().unwrap()]);
+        work.git(&["config", "nixgate.requireSigned", "true"]);
+    }
+    let line = |old: &str, new: &str, name: &str, sending: bool| match sending {
+        true => format!("x {new} {name} {old}\n"),
+        false => format!("{old} {new} {name}\n"),
+    };
+    let zero = "0".repeat(40);
+    let judged = |made: &Made, sending: bool| {
+        let lines = [
+            (made.name.ref_name(), made.oid.to_string()),
+            ("refs/nixgate/ledger/cortex".to_owned(), made.oid.to_string()),
+            ("refs/heads/release/cortex".to_owned(), made.commit.to_string()),
+        ];
+        let text: String = lines
+            .iter()
+            .map(|(name, new)| line(&zero, new, name, sending))
+            .collect();
+        match sending {
+            true => hook::pre_push(&ada.path, "origin", "url", text.as_bytes(), |_| Vec::new()),
+            false => hook::pre_receive(&hub.path, text.as_bytes(), |_| Vec::new()),
+        }
+    };
+    let check = |made: &Made, rule: Option<&str>| {
+        // The server has the objects, as it has those of a push when its hook runs.
+        ada.git(&[
+            "push",
+            "-q",
+            "origin",
+            &format!("{}:refs/trial/{}", made.oid, made.oid),
+        ]);
+        for sending in [true, false] {
+            match (judged(made, sending), rule) {
+                (Ok(()), None) => {}
+                (Err(failure), Some(rule)) => {
+                    assert!(
+                        failure
+                            .why
+                            .iter()
+                            .any(|line| line.ends_with(&format!("({rule})"))),
+                        "{failure:?}"
+                    );
+                }
+                (found, _) => panic!("{found:?}, and {rule:?} was expected; sending: {sending}"),
+            }
+        }
+    };
+    let commit = ada.oid("HEAD");
+    check(&ada.make(&cortex, What::Release(commit)), Some("unsigned"));
+    signs_with(&ada, &other);
+    check(&ada.make(&cortex, What::Release(commit)), Some("signature"));
+    signs_with(&ada, &good);
+    check(&ada.make(&cortex, What::Release(commit)), None);
 }

@@ -241,7 +241,14 @@ pub struct Show {
 #[derive(Debug, Args)]
 pub struct Verify {
     /// A record or a target; none: every target
+    #[arg(conflicts_with = "all")]
     pub what: Vec<String>,
+    /// Every target, which is also what no name means
+    #[arg(long)]
+    pub all: bool,
+    /// Ask the remote too: its tags, pointer and ledger must agree
+    #[arg(long)]
+    pub remote: bool,
 }
 
 #[derive(Debug, Args)]
@@ -304,10 +311,24 @@ pub enum Hook {
         #[arg(long)]
         server: bool,
     },
+    /// Print the rules that protect releases on a forge, for its API, and what they do and do not stop
+    Ruleset(Forge),
     /// Judge a push; git calls it with the push on standard input
     PrePush { remote: String, url: String },
     /// Judge a push on the server; git calls it with the push on standard input
     PreReceive,
+}
+
+/// Where a repository is hosted.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Forge {
+    #[arg(long)]
+    pub github: bool,
+    #[arg(long)]
+    pub gitlab: bool,
+    #[arg(long)]
+    pub forgejo: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -141,6 +141,8 @@ pub fn pre_push(
         repo: &repo,
         side,
         secrets: secrets(&repo),
+        // What commits ask for is no matter here: they are what is judged.
+        trust: repo.trust(false, "")?,
     };
     let to = if remote == url || remote.is_empty() {
         "the remote".to_owned()
@@ -165,6 +167,8 @@ pub fn pre_receive(
         repo: &repo,
         side: PushSide::Receiving,
         secrets: secrets(&repo),
+        // What commits ask for is no matter here: they are what is judged.
+        trust: repo.trust(false, "")?,
     };
     answer(&rules::judge(&updates, &view), "this repository")
 }

@@ -4,6 +4,7 @@ mod config;
 pub mod hook;
 mod init;
 mod records;
+mod ruleset;
 mod runs;
 mod store;
 
@@ -180,6 +181,18 @@ fn hooks(args: cli::Hook, ui: &Ui) -> Outcome {
             } else {
                 Exit::Done
             })
+        }
+        cli::Hook::Ruleset(forge) => {
+            let found = ruleset::of(&forge);
+            for line in found.words.lines() {
+                ui.note(line);
+            }
+            let text = serde_json::to_string_pretty(&found.rules).unwrap_or_default();
+            ui.answer(
+                &text,
+                serde_json::json!({ "rules": found.rules, "words": found.words }),
+            );
+            Ok(Exit::Done)
         }
         cli::Hook::PrePush { remote, url } => {
             hook::pre_push(Path::new("."), &remote, &url, &stdin()?, run::secrets)?;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{person, repository, target, wait, world};
 use crate::cli;
 use crate::failure::{Exit, Failure};
-use crate::git::{Relation, Repo, Signing, Which};
-use crate::record::{Ledger, OnHost, Record, RecordName, Target};
+use crate::git::{Relation, Repo, Signed, Signing, Which};
+use crate::record::{Defect, Ledger, OnHost, Record, RecordName, Target};
 use crate::run::{self, journal};
 use crate::ui::records::{self, Marks, TargetStatus};
 use crate::ui::{self, Ui};
@@ -277,11 +277,12 @@ pub(super) fn verify(args: &cli::Verify, ui: &Ui) -> ui::Outcome {
     let mut exit = Exit::Done;
     for target in targets(&repo, &names)? {
         let remote = remotes.of(&target);
-        let found = one_chain(&repo, &target, remote, &wanted);
+        let found = asked(&repo, &target, remote, args.remote)
+            .and_then(|there| one_chain(&repo, &target, remote, &wanted, there));
         match found {
-            Ok((line, count)) => {
-                text.push_str(&line);
-                values.push(json!({ "target": target.as_str(), "ok": true, "records": count }));
+            Ok((lines, value)) => {
+                text.push_str(&lines);
+                values.push(value);
             }
             Err(failure) => {
                 exit = Exit::Failed;
@@ -306,11 +307,15 @@ fn one_chain(
     target: &Target,
     remote: &str,
     wanted: &[RecordName],
-) -> Result<(String, usize), Failure> {
+    there: Vec<Defect>,
+) -> Result<(String, Value), Failure> {
     let Some(ledger) = repo.ledger(target, which(repo, target, remote)?)? else {
         let tags = repo.record_tags(target)?;
         return match tags.is_empty() && !wanted.iter().any(|name| name.target == *target) {
-            true => Ok((format!("{target}: no record\n"), 0)),
+            true => Ok((
+                format!("{target}: no record\n"),
+                json!({ "target": target.as_str(), "ok": true, "records": 0 }),
+            )),
             false => Err(Failure::refused(format!(
                 "{target} has record tags, but no ledger that holds them"
             ))),
@@ -328,6 +333,13 @@ fn one_chain(
         .map(ToString::to_string)
         .collect();
     problems.extend(pointer_problem(repo, target, &ledger)?);
+    if !remote.is_empty()
+        && let Err(fork) = repo.refuse_fork(target, remote)
+    {
+        problems.push(fork.what);
+        problems.extend(fork.why);
+    }
+    problems.extend(there.iter().map(ToString::to_string));
     // The next record covers every byte of the one before it; the newest has none.
     let head = ledger.head();
     let subject = repo.commit(&head.commit).ok().map(|commit| commit.subject);
@@ -336,31 +348,58 @@ fn one_chain(
             .err()
             .map(|defect| defect.to_string()),
     );
+    let trust = run::trust_of(repo, Some(&ledger))?;
+    let covered = trust.covered();
+    let mut signed = Vec::new();
+    for record in ledger.records().iter().rev() {
+        let named = wanted.is_empty() || wanted.contains(&record.name);
+        let newest = record.oid == head.oid;
+        match repo.signed(record, if newest { &trust } else { &covered }) {
+            Ok(found) if named => signed.push((record, found)),
+            Ok(_) => {}
+            Err(defect) => problems.push(defect.to_string()),
+        }
+    }
     if !problems.is_empty() {
         let mut failure = Failure::refused("the refs do not say what the records say");
         failure.why = problems;
         return Err(failure);
     }
     let count = ledger.records().len();
-    let signed = ledger
-        .records()
-        .iter()
-        .filter(|r| r.signature != crate::record::Signature::None)
-        .count();
     let plural = if count == 1 { "" } else { "s" };
-    let mut signed = match signed {
-        0 => String::new(),
-        n => format!("; {n} signed, which git tag -v checks"),
-    };
     let signs = matches!(repo.signing(), Ok(Signing::On { .. }));
-    if signs && head.signature == crate::record::Signature::None {
-        signed.push_str("; the newest is not signed, although tags are signed here");
+    let lacks = signs && head.signature == crate::record::Signature::None;
+    let mut text = format!(
+        "{target}: {count} record{plural} verified, on the host is {}{}\n",
+        ledger.on_host(),
+        match lacks {
+            true => "; the newest is not signed, although tags are signed here",
+            false => "",
+        }
+    );
+    // Where nobody signs there is nothing to tell apart.
+    if !wanted.is_empty() || signed.iter().any(|(_, found)| *found != Signed::Unsigned) {
+        for (record, found) in &signed {
+            let found = ui::escape::one_line(&found.to_string());
+            text.push_str(&format!("  {} {found}\n", record.name.leaf()));
+        }
     }
-    let on_host = ledger.on_host();
+    let records = signed
+        .iter()
+        .map(|(record, found)| json!({ "record": record.name.to_string(), "signature": found.to_string() }));
     Ok((
-        format!("{target}: {count} record{plural} verified, on the host is {on_host}{signed}\n"),
-        count,
+        text,
+        json!({ "target": target.as_str(), "ok": true, "records": count, "signatures": records.collect::<Vec<_>>() }),
     ))
+}
+
+/// What does not agree on the remote, if it is to be asked.
+fn asked(repo: &Repo, target: &Target, remote: &str, ask: bool) -> Result<Vec<Defect>, Failure> {
+    if !ask || remote.is_empty() || !repo.has_remotes()? {
+        return Ok(Vec::new());
+    }
+    let fetched = wait(repo.fetch(remote, target))?;
+    repo.remote_defects(target, &fetched.refs)
 }
 
 fn pointer_problem(repo: &Repo, target: &Target, ledger: &Ledger) -> Result<Option<String>, Failure> {
@@ -368,5 +407,6 @@ fn pointer_problem(repo: &Repo, target: &Target, ledger: &Ledger) -> Result<Opti
         return Ok(None);
     };
     let recorded = ledger.releases().any(|record| record.commit == pointer);
-    Ok((!recorded).then(|| format!("release/{target} points at {pointer}, which no release record names")))
+    Ok((!recorded)
+        .then(|| format!("release/{target} points at {pointer}, which no release record names (pointer)")))
 }

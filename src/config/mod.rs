@@ -49,6 +49,10 @@ pub struct Settings {
     pub attr: String,
     /// The specialisation that is meant to run; empty: none.
     pub specialisation: String,
+    /// A record must be signed by somebody who may release.
+    pub require_signed: bool,
+    /// An allowed-signers file outside of the repository; empty: whom git trusts.
+    pub signers: String,
     pub reboot_on_failed_revert: bool,
     pub auto_rollback: bool,
     pub impure: bool,
@@ -241,6 +245,8 @@ impl Default for Settings {
             ssh_options: Vec::new(),
             attr: String::new(),
             specialisation: String::new(),
+            require_signed: false,
+            signers: String::new(),
             reboot_on_failed_revert: true,
             auto_rollback: true,
             impure: false,

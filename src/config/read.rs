@@ -176,6 +176,16 @@ impl Section<'_, '_, '_> {
                 .collect();
         }
         self.argument("specialisation", &mut into.specialisation);
+        self.boolean("require-signed", &mut into.require_signed);
+        if let Some(signers) = self.text("signers") {
+            match signers.is_empty() || signers.starts_with('/') || signers.starts_with("~/") {
+                true => into.signers = signers,
+                false => self.complain(
+                    "signers",
+                    "must be an absolute path, or one that begins with ~/: who may release is not for the repository to say",
+                ),
+            }
+        }
         self.boolean("reboot-on-failed-revert", &mut into.reboot_on_failed_revert);
         self.boolean("auto-rollback", &mut into.auto_rollback);
         self.boolean("impure", &mut into.impure);

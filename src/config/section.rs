@@ -42,8 +42,6 @@ const LATER: &[(&str, &str)] = &[
     ("role", "releases of many hosts"),
     ("after", "releases of many hosts"),
     ("canary", "releases of many hosts"),
-    ("require-signed", "signed records"),
-    ("signers", "signed records"),
     ("cache", "caches"),
     ("notify", "notifications"),
     ("app", "applications"),

@@ -288,7 +288,7 @@ impl Repo {
             return Ok(relation);
         }
         let mut failure = Failure::refused(format!(
-            "the ledger of {target} here and the one of {remote} went different ways"
+            "the ledger of {target} here and the one of {remote} went different ways (fork)"
         ));
         for (side, which) in [("here", Which::Local), (remote, Which::Remote(remote))] {
             if let Some(r) = self.recent(target, which, 1)?.first() {

@@ -14,6 +14,7 @@ mod remote;
 mod repo;
 mod said;
 mod sign;
+mod trust;
 mod view;
 
 pub use config::Config;
@@ -26,4 +27,5 @@ pub use refs::{LocalCommit, Pending};
 pub use remote::{Fetched, RemoteRefs};
 pub use repo::{ObjectFormat, Repo};
 pub use sign::{Format, Identity, Signing};
+pub use trust::{Signed, Signers, Trust};
 pub use view::{PushSide, RepoView};

@@ -5,6 +5,7 @@ use super::ledger::{Relation, Which};
 use super::program::Broken;
 use super::remote::RemoteRefs;
 use super::repo::Repo;
+use super::trust::Trust;
 use super::view::{PushSide, RepoView};
 use crate::failure::{Exit, Failure, Reason};
 use crate::record::rules::{self, Update};
@@ -170,6 +171,8 @@ impl Repo {
                 remote: remote.to_owned(),
             },
             secrets: Vec::new(),
+            // What was made here was judged when it was made; the other side has its own mind.
+            trust: Trust::default(),
         };
         let refusals = rules::judge(&updates, &view);
         if !refusals.is_empty() {

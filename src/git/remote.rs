@@ -164,7 +164,7 @@ impl Repo {
             return Err(Failure::refused(format!(
                 "the record {name} has another content on {remote} than here"
             ))
-            .why("a record never moves: one of the two was tampered with")
+            .why("a record never moves: one of the two was tampered with (record-moved)")
             .next(format!("git nixgate verify {target}")));
         }
         let whole = refs.records.keys().all(|name| here.contains_key(name));

@@ -8,7 +8,6 @@ use super::config::Config;
 use super::program::{self, Broken, LOCAL, Output};
 use super::repo::Repo;
 use crate::failure::{Failure, Reason};
-use crate::record::{Record, Signature};
 
 /// Git's committer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,40 +145,6 @@ impl Repo {
         self.sign(b"git-nixgate tries the signing key\n")?;
         self.signing()
     }
-
-    /// Who signed the record, in git's words; `None` if nobody did. A signature that git does not find good is refused
-    /// (exit 3). `signers` is an allowed-signers file that takes the place of the configured one.
-    pub fn signer(
-        &self,
-        record: &Record,
-        signers: Option<&std::path::Path>,
-    ) -> Result<Option<String>, Failure> {
-        if record.signature == Signature::None {
-            return Ok(None);
-        }
-        let mut args: Vec<std::ffi::OsString> = Vec::new();
-        if let Some(signers) = signers {
-            let mut pair = std::ffi::OsString::from("gpg.ssh.allowedSignersFile=");
-            pair.push(signers);
-            args.extend(["-c".into(), pair]);
-        }
-        args.extend(["verify-tag".into(), record.oid.to_string().into()]);
-        let what = format!("the signature of {} is not good", record.name);
-        let output = self.program.run(&args, b"").map_err(|b| b.failure(&what))?;
-        if !output.ok() {
-            return Err(Failure {
-                why: output.lines(),
-                ..Failure::refused(what)
-            });
-        }
-        let text = output.error_text();
-        let good = text
-            .lines()
-            .find(|line| line.contains("Good "))
-            .or(text.lines().last())
-            .unwrap_or_default();
-        Ok(Some(crate::record::text::shown(good.trim())))
-    }
 }
 
 fn refused(program: &str, key: &str, output: &Output) -> Failure {
@@ -242,7 +207,7 @@ fn sign_gpg(program: &str, key: &str, payload: &[u8]) -> Result<Vec<u8>, Failure
 }
 
 /// `~/` as git's own path values have it.
-fn home(path: &str) -> String {
+pub(super) fn home(path: &str) -> String {
     match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
         (Some(rest), Some(home)) => PathBuf::from(home).join(rest).to_string_lossy().into_owned(),
         _ => path.to_owned(),

@@ -2,8 +2,9 @@
 
 use super::ledger::tracking_ref;
 use super::repo::Repo;
+use super::trust::Trust;
 use crate::record::rules::{Present, Proof, View};
-use crate::record::{Oid, Target};
+use crate::record::{Defect, Oid, Record, Target};
 
 /// On which side of a push the hook runs.
 #[derive(Debug, Clone)]
@@ -19,6 +20,7 @@ pub struct RepoView<'a> {
     pub repo: &'a Repo,
     pub side: PushSide,
     pub secrets: Vec<String>,
+    pub trust: Trust,
 }
 
 impl View for RepoView<'_> {
@@ -64,6 +66,10 @@ impl View for RepoView<'_> {
             (Ok(None), PushSide::Receiving) => Present::Absent,
             _ => Present::Unknown,
         }
+    }
+
+    fn trusted(&self, record: &Record) -> Result<(), Defect> {
+        self.repo.signed(record, &self.trust).map(|_| ())
     }
 
     fn secrets(&self) -> &[String] {

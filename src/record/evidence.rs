@@ -214,18 +214,14 @@ impl Evidence {
         Ok(evidence)
     }
 
-    /// The values that occur in the evidence's free text; empty when nothing leaks.
-    pub fn leaks<'a>(&self, secrets: &'a [String]) -> Vec<&'a str> {
+    /// Every free text of it, one to a line.
+    pub(super) fn texts(&self) -> String {
         let mut all = String::new();
         self.clone().each_text(&mut |s| {
             all.push_str(s);
             all.push('\n');
         });
-        secrets
-            .iter()
-            .filter(|s| s.len() >= SHORTEST && whole(&all, s).next().is_some())
-            .map(String::as_str)
-            .collect()
+        all
     }
 
     /// The sum of the gates' times.
@@ -348,6 +344,12 @@ impl Evidence {
         keep(&mut self.units_changed, most, &mut self.units_more);
         keep(&mut self.warnings, most, &mut self.warnings_more);
     }
+}
+
+/// Those of the values that occur in a text as words of their own.
+pub(super) fn found<'a>(text: &str, secrets: &'a [String]) -> Vec<&'a str> {
+    let occurs = |s: &&String| s.len() >= SHORTEST && whole(text, s).next().is_some();
+    secrets.iter().filter(occurs).map(String::as_str).collect()
 }
 
 /// Shorter values would blank half of every text.

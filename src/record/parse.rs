@@ -6,8 +6,12 @@ use std::fmt;
 use super::body::{BEGIN, END, SCHEMA};
 use super::evidence::Evidence;
 use super::name::{Kind, OnHost, RecordName, Target, Utc};
-use super::{Oid, sha256_hex};
+use super::{Oid, sha256_hex, text};
 use crate::event::Verdict;
+
+/// The most bytes that a record has, signature included. The evidence has at most 64 KiB and the prose repeats parts of
+/// it; the rest is room for a rollback over thousands of releases.
+pub const LARGEST: usize = 1 << 20;
 
 /// What is wrong with a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +126,13 @@ impl Record {
             .unwrap_or_else(|| OnHost::Release(self.name.clone()))
     }
 
+    /// The values that occur in what the record says: first line, prose and evidence. Who made it, git's committer, is
+    /// said on purpose.
+    pub fn leaks<'a>(&self, secrets: &'a [String]) -> Vec<&'a str> {
+        let all = format!("{}\n{}\n{}", self.headline, self.prose, self.evidence.texts());
+        super::evidence::found(&all, secrets)
+    }
+
     /// This record as the one before the next.
     pub fn link(&self) -> super::Link {
         super::Link {
@@ -133,12 +144,21 @@ impl Record {
 
     /// Reads the raw content of a tag object. `ref_name` is the full ref under which it was found, if it was.
     pub fn parse(oid: Oid, raw: &[u8], ref_name: Option<&str>) -> Result<Record, Defect> {
+        if raw.len() > LARGEST {
+            return Err(Defect::new(
+                "size",
+                format!("the record has {} bytes, more than {LARGEST}", raw.len()),
+            ));
+        }
         let text =
             std::str::from_utf8(raw).map_err(|_| Defect::new("encoding", "the record is not UTF-8"))?;
-        if let Some(c) = text.chars().find(|c| c.is_control() && *c != '\n') {
+        if let Some(c) = text.chars().find(|c| !text::plain(*c) && *c != '\n') {
             return Err(Defect::new(
                 "control",
-                format!("the record holds the control character {}", c.escape_unicode()),
+                format!(
+                    "the record holds {}, a control character or one that turns text around or is not seen",
+                    c.escape_unicode()
+                ),
             ));
         }
         let (head, body) = text
@@ -372,6 +392,19 @@ impl<'a> Body<'a> {
     }
 }
 
+/// Every trailer of the schema, in the one order that they have.
+const TRAILERS: [&str; 9] = [
+    "Schema",
+    "Target",
+    "Kind",
+    "Seq",
+    "Previous",
+    "Previous-SHA256",
+    "Evidence-SHA256",
+    "Restores",
+    "Withdraws",
+];
+
 struct Trailers {
     target: Target,
     kind: Kind,
@@ -387,6 +420,7 @@ impl Trailers {
         let wrong = |why: String| Defect::new("trailers", why);
         let mut once: std::collections::BTreeMap<&str, &str> = std::collections::BTreeMap::new();
         let mut withdraws = Vec::new();
+        let mut reached = 0;
         let text = text
             .strip_suffix('\n')
             .ok_or_else(|| wrong("the trailers do not end with a line's end".into()))?;
@@ -395,15 +429,20 @@ impl Trailers {
                 .strip_prefix("Nixgate-")
                 .and_then(|line| line.split_once(": "))
                 .ok_or_else(|| wrong(format!("{line:?} is no Nixgate trailer")))?;
-            match key {
-                "Withdraws" => withdraws.push(value.parse().map_err(wrong)?),
-                "Schema" | "Target" | "Kind" | "Seq" | "Previous" | "Previous-SHA256" | "Evidence-SHA256"
-                | "Restores" => {
-                    if once.insert(key, value).is_some() {
-                        return Err(wrong(format!("Nixgate-{key} stands there twice")));
-                    }
-                }
-                _ => return Err(wrong(format!("schema {SCHEMA} knows no Nixgate-{key}"))),
+            let Some(place) = TRAILERS.iter().position(|known| *known == key) else {
+                return Err(wrong(format!("schema {SCHEMA} knows no Nixgate-{key}")));
+            };
+            if place < reached {
+                return Err(wrong(format!(
+                    "Nixgate-{key} stands behind Nixgate-{}",
+                    TRAILERS[reached]
+                )));
+            }
+            reached = place;
+            if key == "Withdraws" {
+                withdraws.push(value.parse().map_err(wrong)?);
+            } else if once.insert(key, value).is_some() {
+                return Err(wrong(format!("Nixgate-{key} stands there twice")));
             }
         }
         let need = |key: &str| {

@@ -52,6 +52,10 @@ pub trait View {
     fn ancestor(&self, old: &Oid, new: &Oid) -> Proof;
     /// What the receiving side has, as far as it is known here.
     fn present(&self, ref_name: &str) -> Present;
+    /// Whether a record's signature counts; `Err` is the rule that it breaks.
+    fn trusted(&self, _record: &Record) -> Result<(), Defect> {
+        Ok(())
+    }
     /// Values that must not leave in a record.
     fn secrets(&self) -> &[String] {
         &[]
@@ -198,7 +202,7 @@ impl Judge<'_> {
         };
         let record = Record::parse(new, &raw, Some(&update.ref_name))
             .map_err(|defect| ("record-malformed", defect.to_string(), release(target)))?;
-        let leaks = record.evidence.leaks(self.view.secrets()).len();
+        let leaks = record.leaks(self.view.secrets()).len();
         if leaks > 0 {
             let why = format!("{name} holds {leaks} value(s) that configuration or environment keep secret");
             return refuse(
@@ -207,6 +211,9 @@ impl Judge<'_> {
                 "git nixgate show, then report it: records are redacted when they are written",
             );
         }
+        self.view
+            .trusted(&record)
+            .map_err(|defect| (defect.rule, defect.why, verify(target)))?;
         match self.after(&ledger_ref(target)) {
             Present::At(head) => {
                 if self.find(target, head, |r| r.oid == new)?.is_some() {
@@ -362,11 +369,7 @@ impl Judge<'_> {
             match chain.end.clone() {
                 End::First => return Ok(None),
                 End::Broken(defect) => {
-                    return Err((
-                        "ledger-malformed",
-                        defect.to_string(),
-                        format!("git nixgate verify {target}"),
-                    ));
+                    return Err(("ledger-malformed", defect.to_string(), verify(target)));
                 }
                 End::Unreadable(why) => return Err(("unproven", why, fetch())),
                 End::More(oid) => {
@@ -429,6 +432,10 @@ fn short(oid: &Oid) -> String {
 
 fn publish(target: &Target) -> String {
     format!("git nixgate publish {target}")
+}
+
+fn verify(target: &Target) -> String {
+    format!("git nixgate verify {target}")
 }
 
 fn release(target: &Target) -> String {

@@ -17,6 +17,7 @@ mod resume;
 mod running;
 mod stop;
 pub mod store;
+mod trust;
 
 use std::io::Read;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub use resolve::{at_commit, settings_of};
 pub use restore::{RestoreOptions, can_roll_back, deploy, rollback};
 pub use resume::resume;
 pub use stop::{Fate, Stop};
+pub use trust::of as trust_of;
 
 /// Somebody who can be asked.
 pub trait Asker {

@@ -100,7 +100,7 @@ pub fn secrets(repo: &Repo) -> Vec<String> {
         .and_then(|head| repo.read_file(&head.id, Path::new(config::FILE)));
     let text = file.ok().flatten().unwrap_or_default();
     let (config, _) = config::parse_leniently(&String::from_utf8_lossy(&text));
-    let mut values: Vec<String> = home().into_iter().collect();
+    let mut values: Vec<String> = home().into_iter().chain(environment()).collect();
     for (target, settings) in &config.targets {
         values.extend(secrets_of(target, settings));
     }
@@ -118,7 +118,19 @@ fn home() -> Option<String> {
         .filter(|home| home != "/root" && home.len() > 1)
 }
 
-/// Values that must not stand in a record of this target: addresses and users of hosts, and the operator's home.
+/// The values of variables that are named like a secret. Short ones are switches, not secrets.
+fn environment() -> impl Iterator<Item = String> {
+    const ENDS: [&str; 5] = ["TOKEN", "SECRET", "PASSWORD", "PASSPHRASE", "_KEY"];
+    let named = |name: &str| ENDS.iter().any(|end| name.to_uppercase().ends_with(end));
+    std::env::vars_os().filter_map(move |(name, value)| {
+        let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+        let secret = named(&name) && value.trim().len() >= 8 && !value.contains('\n');
+        secret.then(|| value.trim().to_owned())
+    })
+}
+
+/// Values that must not stand in a record of this target: addresses and users of hosts, the operator's home,
+/// and what the environment keeps secret.
 pub fn secrets_of(target: &Target, settings: &Settings) -> Vec<String> {
     let mut values = vec![settings.user.clone(), settings.builder.user.clone()];
     if settings.host != target.as_str() && settings.host != "local" {
@@ -129,6 +141,7 @@ pub fn secrets_of(target: &Target, settings: &Settings) -> Vec<String> {
         values.push(builder.clone());
     }
     values.extend(home());
+    values.extend(environment());
     // `root` is a word of every second sentence and names nobody.
     values.retain(|value| value.len() >= 3 && value != "root" && value != "target");
     values

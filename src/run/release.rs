@@ -342,6 +342,12 @@ async fn judged(
         away(run, name, failure, options, verb)?;
     }
     let ledger = resolve::own_ledger(repo, &target)?;
+    if let Some(ledger) = &ledger {
+        super::trust::refuse_untrusted(repo, ledger, ledger.head())?;
+    }
+    if verb == Verb::Release {
+        super::trust::refuse_unsigned(repo, settings, ledger.as_ref())?;
+    }
     resolve::refuse_rewind(repo, ledger.as_ref(), commit, &target)?;
     if verb == Verb::Release {
         refuse_unfixed(run, ledger.as_ref(), commit, &options.fixes)?;

@@ -163,6 +163,7 @@ async fn drive(
     };
     let fit = reading.judged(&mut run.log, target.as_str(), &rules).await?;
     if !rehearse {
+        super::trust::refuse_unsigned(repo, settings, Some(ledger))?;
         repo.try_sign()?;
     }
     let carried = fit.facts.record_base64.as_deref();
@@ -171,6 +172,7 @@ async fn drive(
         Some(choice) => choice,
         None => chosen(run, ledger, &fit.facts)?,
     };
+    super::trust::refuse_untrusted(repo, ledger, choice.source)?;
     if let Some(text) = drifted(ledger, &fit.facts) {
         run.evidence.drift = Some(text);
     }

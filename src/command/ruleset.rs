@@ -1,0 +1,142 @@
+//! `hook ruleset`: what a forge's own rules can hold of a release, as its API takes it, and in words what they cannot.
+
+use serde_json::{Value, json};
+
+use crate::cli;
+
+/// A forge's rules.
+pub struct Ruleset {
+    /// One object for each request: `path` below the repository's own, and its `body`.
+    pub rules: Value,
+    /// How to send them, what they stop, and what they do not.
+    pub words: String,
+}
+
+/// The rules for the forge that was named. Only branches and tags: no forge has rules for `refs/nixgate/`.
+pub fn of(forge: &cli::Forge) -> Ruleset {
+    let (rules, send, extra) = if forge.github {
+        (
+            github(),
+            GITHUB,
+            "whoever is on the rules' bypass list; it is empty here",
+        )
+    } else if forge.gitlab {
+        (
+            gitlab(),
+            GITLAB,
+            "a maintainer who deletes a tag or a branch in the web interface",
+        )
+    } else {
+        (
+            forgejo(),
+            FORGEJO,
+            "those on the tags' list, who may move and delete them too: name a bot, not everybody",
+        )
+    };
+    let words = format!(
+        "send them: {send}\n\
+         stopped: a pointer that is rewound or deleted, a record that is moved or deleted\n\
+         not stopped: a tag that is no record, a pointer to a commit that nobody released, and whatever happens to \
+         refs/nixgate/ledger/*, which are neither branches nor tags\n\
+         not stopped: {extra}\n\
+         so run `git nixgate verify --remote` in CI; where the server runs hooks of your own, `git nixgate hook install \
+         --server` stops all of it\n"
+    );
+    Ruleset { rules, words }
+}
+
+const GITHUB: &str = "git nixgate hook ruleset --github | jq -c '.[]' | while read -r rule; do \
+                      jq .body <<<\"$rule\" | gh api -X POST repos/OWNER/NAME/rulesets --input -; done";
+const GITLAB: &str = "git nixgate hook ruleset --gitlab | jq -c '.[]' | while read -r rule; do \
+                      jq .body <<<\"$rule\" | glab api -X POST projects/ID/$(jq -r .path <<<\"$rule\") \
+                      -H content-type:application/json --input -; done";
+const FORGEJO: &str = "git nixgate hook ruleset --forgejo | jq -c '.[]' | while read -r rule; do \
+                       jq .body <<<\"$rule\" | curl -fsS -H \"authorization: token $TOKEN\" -H content-type:application/json \
+                       -d @- https://HOST/api/v1/repos/OWNER/NAME/$(jq -r .path <<<\"$rule\"); done";
+
+/// REST API, "Create a repository ruleset".
+fn github() -> Value {
+    let of = |target: &str, refs: &str, rules: &[&str]| {
+        let rules: Vec<Value> = rules.iter().map(|kind| json!({ "type": kind })).collect();
+        json!({
+            "path": "rulesets",
+            "body": {
+                "name": format!("nixgate: {refs}"),
+                "target": target,
+                "enforcement": "active",
+                "bypass_actors": [],
+                "conditions": { "ref_name": { "include": [refs], "exclude": [] } },
+                "rules": rules,
+            }
+        })
+    };
+    json!([
+        of(
+            "branch",
+            "refs/heads/release/*",
+            &["deletion", "non_fast_forward"]
+        ),
+        // A tag that moves forward is moved all the same.
+        of(
+            "tag",
+            "refs/tags/release/**/*",
+            &["deletion", "non_fast_forward", "update"]
+        ),
+    ])
+}
+
+/// REST API, "Protected branches" and "Protected tags": a protected tag can be neither moved nor deleted by a push.
+/// 30: developers.
+fn gitlab() -> Value {
+    json!([
+        {
+            "path": "protected_branches",
+            "body": {
+                "name": "release/*",
+                "push_access_level": 30,
+                "merge_access_level": 0,
+                "allow_force_push": false,
+            }
+        },
+        { "path": "protected_tags", "body": { "name": "release/*", "create_access_level": 30 } },
+    ])
+}
+
+/// API v1: `CreateBranchProtectionOption` and `CreateTagProtectionOption`. A protected branch takes no forced push and
+/// cannot be deleted.
+fn forgejo() -> Value {
+    json!([
+        {
+            "path": "branch_protections",
+            "body": { "rule_name": "release/**", "enable_push": true, "apply_to_admins": true }
+        },
+        {
+            "path": "tag_protections",
+            "body": { "name_pattern": "/^release\\//", "whitelist_usernames": ["NAME-OF-THE-BOT"], "whitelist_teams": [] }
+        },
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_forge_guards_branches_and_tags() {
+        for name in ["github", "gitlab", "forgejo"] {
+            let found = of(&cli::Forge {
+                github: name == "github",
+                gitlab: name == "gitlab",
+                forgejo: name == "forgejo",
+            });
+            let rules = found.rules.as_array().expect("a list");
+            assert_eq!(rules.len(), 2, "{name}");
+            for rule in rules {
+                let body = rule["body"].to_string();
+                assert!(body.contains("release"), "{name}: {body}");
+                assert!(rule["path"].as_str().is_some_and(|path| !path.is_empty()));
+            }
+            assert!(found.words.contains(&format!("--{name} |")) && found.words.contains("not stopped:"));
+        }
+    }
+}
