@@ -119,7 +119,9 @@ fn no_bytes_break_what_reads_them() {
         for seed in &seeds {
             body(seed);
         }
-        let asked = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok());
+        let asked = std::env::var("PROPTEST_CASES")
+            .ok()
+            .and_then(|text| text.parse().ok());
         let cases = asked.unwrap_or(1000);
         let config = Config {
             cases,

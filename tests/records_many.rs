@@ -200,3 +200,50 @@ fn two_thousand_records_of_one_target_and_a_journal() {
     });
     repo.journal_drop(&cortex, &run).unwrap();
 }
+
+/// `verify` of everything, the first time and again, beside git's own looks at the same objects and tags.
+#[test]
+#[ignore = "timings: by hand, in release"]
+fn verify_of_a_hundred_thousand_records_beside_git() {
+    use std::process::Command;
+
+    let lab = support::Lab::new();
+    let dir = repository(&lab, 100, 1000);
+    let program = std::env::var_os("NIXGATE_BENCH_BINARY")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_git-nixgate")), PathBuf::from);
+    let _ = std::fs::remove_dir_all(dir.join(".git/nixgate/verified"));
+    let verify = |what: &str, args: &[&str]| {
+        let start = Instant::now();
+        let output = Command::new(&program)
+            .args(args)
+            .current_dir(&dir)
+            .env("NIXGATE_COUNTS", "1")
+            .output()
+            .unwrap();
+        let took = start.elapsed();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.matches(" 1000 records verified").count(), 100);
+        let peak = said.split("peak ").nth(1).unwrap_or("unknown").trim();
+        println!("{what}: {took:?}, peak memory {peak}");
+        took
+    };
+    let first = verify("git-nixgate verify --all, the first time", &["verify", "--all"]);
+    let again = verify("git-nixgate verify --all, again", &["verify", "--all"]);
+    let git = |what: &str, script: &str| {
+        let start = Instant::now();
+        Command::new("sh")
+            .args(["-c", script])
+            .current_dir(&dir)
+            .output()
+            .unwrap();
+        println!("{what}: {:?}", start.elapsed());
+    };
+    git("git fsck", "git fsck --no-dangling --no-progress");
+    git(
+        "git tag -v of the same tags, a thousand at a time",
+        "git for-each-ref --format='%(refname:short)' refs/tags/release | xargs -n 1000 git tag -v",
+    );
+    assert!(again < first, "{again:?} the second time, {first:?} the first");
+}

@@ -249,6 +249,9 @@ pub struct Verify {
     /// Ask the remote too: its tags, pointer and ledger must agree
     #[arg(long)]
     pub remote: bool,
+    /// Read every record again, also of chains that held before
+    #[arg(long)]
+    pub full: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod records;
 mod ruleset;
 mod runs;
 mod store;
+mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub fn run(command: Command, ui: &Ui) -> Outcome {
         Command::Status(args) => records::status(args, ui),
         Command::Log(args) => records::log(args, ui),
         Command::Show(args) => records::show(&args, ui),
-        Command::Verify(args) => records::verify(&args, ui),
+        Command::Verify(args) => verify::verify(&args, ui),
         Command::Store(args) => store::store(args, ui),
         Command::Hook(args) => hooks(args, ui),
         Command::Config(args) => config::config(args, ui),

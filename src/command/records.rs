@@ -1,27 +1,27 @@
-//! `status`, `log`, `show`, `verify`: answers from git; only `status --live` asks a host.
+//! `status`, `log`, `show`: answers from git; only `status --live` asks a host.
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{person, repository, target, wait, world};
 use crate::cli;
 use crate::failure::{Exit, Failure};
-use crate::git::{Relation, Repo, Signed, Signing, Which};
-use crate::record::{Defect, Ledger, OnHost, Record, RecordName, Target};
+use crate::git::{Relation, Repo, Which};
+use crate::record::{Ledger, OnHost, Record, RecordName, Target};
 use crate::run::{self, journal};
 use crate::ui::records::{self, Marks, TargetStatus};
 use crate::ui::{self, Ui};
 
 /// The remotes of the targets, by HEAD's file; `origin` where it says nothing. Read once for all of them.
-struct Remotes {
+pub(super) struct Remotes {
     of: BTreeMap<Target, String>,
     /// This repository has remotes at all.
     any: bool,
 }
 
 impl Remotes {
-    fn read(repo: &Repo) -> Result<Self, Failure> {
+    pub(super) fn read(repo: &Repo) -> Result<Self, Failure> {
         let head = repo.resolve("HEAD").and_then(|head| run::at_commit(repo, &head));
         let targets = head.map(|config| config.targets).unwrap_or_default();
         Ok(Remotes {
@@ -33,13 +33,13 @@ impl Remotes {
         })
     }
 
-    fn of(&self, target: &Target) -> &str {
+    pub(super) fn of(&self, target: &Target) -> &str {
         self.of.get(target).map_or("origin", String::as_str)
     }
 }
 
 /// The targets asked for, or all that the file or the records know.
-fn targets(repo: &Repo, names: &[String]) -> Result<Vec<Target>, Failure> {
+pub(super) fn targets(repo: &Repo, names: &[String]) -> Result<Vec<Target>, Failure> {
     if !names.is_empty() {
         return names.iter().map(|name| target(name)).collect();
     }
@@ -60,7 +60,7 @@ fn targets(repo: &Repo, names: &[String]) -> Result<Vec<Target>, Failure> {
     Ok(all)
 }
 
-fn which<'a>(repo: &Repo, target: &Target, remote: &'a str) -> Result<Which<'a>, Failure> {
+pub(super) fn which<'a>(repo: &Repo, target: &Target, remote: &'a str) -> Result<Which<'a>, Failure> {
     repo.best(target, (!remote.is_empty()).then_some(remote))
 }
 
@@ -253,160 +253,4 @@ fn shown(repo: &Repo, ledger: &Ledger, record: &Record, ui: &Ui) -> ui::Outcome 
         records::record_json(record, &marks),
     );
     Ok(Exit::Done)
-}
-
-pub(super) fn verify(args: &cli::Verify, ui: &Ui) -> ui::Outcome {
-    let repo = repository()?;
-    let remotes = Remotes::read(&repo)?;
-    let mut names: Vec<String> = Vec::new();
-    let mut wanted: Vec<RecordName> = Vec::new();
-    for what in &args.what {
-        let what = what.strip_prefix("refs/tags/").unwrap_or(what);
-        match what.parse::<RecordName>() {
-            Ok(name) => {
-                names.push(name.target.to_string());
-                wanted.push(name);
-            }
-            Err(_) => names.push(what.to_owned()),
-        }
-    }
-    names.sort();
-    names.dedup();
-    let mut text = String::new();
-    let mut values = Vec::new();
-    let mut exit = Exit::Done;
-    for target in targets(&repo, &names)? {
-        let remote = remotes.of(&target);
-        let found = asked(&repo, &target, remote, args.remote)
-            .and_then(|there| one_chain(&repo, &target, remote, &wanted, there));
-        match found {
-            Ok((lines, value)) => {
-                text.push_str(&lines);
-                values.push(value);
-            }
-            Err(failure) => {
-                exit = Exit::Failed;
-                text.push_str(&format!(
-                    "{target}: BROKEN: {}\n",
-                    ui::escape::one_line(&failure.what)
-                ));
-                for why in &failure.why {
-                    text.push_str(&format!("  {}\n", ui::escape::one_line(why)));
-                }
-                values.push(json!({ "target": target.as_str(), "ok": false, "what": failure.what, "why": failure.why }));
-            }
-        }
-    }
-    ui.answer(&text, json!({ "ok": exit == Exit::Done, "targets": values }));
-    Ok(exit)
-}
-
-/// The whole chain of a target: every record, every link, every tag, the pointer.
-fn one_chain(
-    repo: &Repo,
-    target: &Target,
-    remote: &str,
-    wanted: &[RecordName],
-    there: Vec<Defect>,
-) -> Result<(String, Value), Failure> {
-    let Some(ledger) = repo.ledger(target, which(repo, target, remote)?)? else {
-        let tags = repo.record_tags(target)?;
-        return match tags.is_empty() && !wanted.iter().any(|name| name.target == *target) {
-            true => Ok((
-                format!("{target}: no record\n"),
-                json!({ "target": target.as_str(), "ok": true, "records": 0 }),
-            )),
-            false => Err(Failure::refused(format!(
-                "{target} has record tags, but no ledger that holds them"
-            ))),
-        };
-    };
-    if let Some(name) = wanted
-        .iter()
-        .find(|name| name.target == *target && ledger.get(name).is_none())
-    {
-        return Err(Failure::refused(format!("{name} is not in the ledger")));
-    }
-    let mut problems: Vec<String> = repo
-        .tag_defects(&ledger)?
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    problems.extend(pointer_problem(repo, target, &ledger)?);
-    if !remote.is_empty()
-        && let Err(fork) = repo.refuse_fork(target, remote)
-    {
-        problems.push(fork.what);
-        problems.extend(fork.why);
-    }
-    problems.extend(there.iter().map(ToString::to_string));
-    // The next record covers every byte of the one before it; the newest has none.
-    let head = ledger.head();
-    let subject = repo.commit(&head.commit).ok().map(|commit| commit.subject);
-    problems.extend(
-        head.told(subject.as_deref())
-            .err()
-            .map(|defect| defect.to_string()),
-    );
-    let trust = run::trust_of(repo, Some(&ledger))?;
-    let covered = trust.covered();
-    let mut signed = Vec::new();
-    for record in ledger.records().iter().rev() {
-        let named = wanted.is_empty() || wanted.contains(&record.name);
-        let newest = record.oid == head.oid;
-        match repo.signed(record, if newest { &trust } else { &covered }) {
-            Ok(found) if named => signed.push((record, found)),
-            Ok(_) => {}
-            Err(defect) => problems.push(defect.to_string()),
-        }
-    }
-    if !problems.is_empty() {
-        let mut failure = Failure::refused("the refs do not say what the records say");
-        failure.why = problems;
-        return Err(failure);
-    }
-    let count = ledger.records().len();
-    let plural = if count == 1 { "" } else { "s" };
-    let signs = matches!(repo.signing(), Ok(Signing::On { .. }));
-    let lacks = signs && head.signature == crate::record::Signature::None;
-    let mut text = format!(
-        "{target}: {count} record{plural} verified, on the host is {}{}\n",
-        ledger.on_host(),
-        match lacks {
-            true => "; the newest is not signed, although tags are signed here",
-            false => "",
-        }
-    );
-    // Where nobody signs there is nothing to tell apart.
-    if !wanted.is_empty() || signed.iter().any(|(_, found)| *found != Signed::Unsigned) {
-        for (record, found) in &signed {
-            let found = ui::escape::one_line(&found.to_string());
-            text.push_str(&format!("  {} {found}\n", record.name.leaf()));
-        }
-    }
-    let records = signed
-        .iter()
-        .map(|(record, found)| json!({ "record": record.name.to_string(), "signature": found.to_string() }));
-    Ok((
-        text,
-        json!({ "target": target.as_str(), "ok": true, "records": count, "signatures": records.collect::<Vec<_>>() }),
-    ))
-}
-
-/// What does not agree on the remote, if it is to be asked.
-fn asked(repo: &Repo, target: &Target, remote: &str, ask: bool) -> Result<Vec<Defect>, Failure> {
-    if !ask || remote.is_empty() || !repo.has_remotes()? {
-        return Ok(Vec::new());
-    }
-    let fetched = wait(repo.fetch(remote, target))?;
-    repo.remote_defects(target, &fetched.refs)
-}
-
-fn pointer_problem(repo: &Repo, target: &Target, ledger: &Ledger) -> Result<Option<String>, Failure> {
-    let Some(pointer) = repo.reference(&format!("refs/heads/release/{target}"))? else {
-        return Ok(None);
-    };
-    let recorded = ledger.releases().any(|record| record.commit == pointer);
-    Ok((!recorded)
-        .then(|| format!("release/{target} points at {pointer}, which no release record names (pointer)")))
 }

@@ -185,24 +185,24 @@ impl Repo {
 
     /// Every tag of the target stands where its record says, and every record of the ledger has its tag.
     pub fn tag_defects(&self, ledger: &Ledger) -> Result<Vec<Defect>, Failure> {
-        let target = ledger.target();
+        let links: Vec<(RecordName, Oid)> =
+            ledger.records().iter().map(|r| (r.name.clone(), r.oid)).collect();
+        self.tags_against(ledger.target(), &links)
+    }
+
+    /// The same for a chain that is known by its records' names and tag objects.
+    pub fn tags_against(&self, target: &Target, links: &[(RecordName, Oid)]) -> Result<Vec<Defect>, Failure> {
         let mut defects = Vec::new();
-        let tags: std::collections::BTreeMap<RecordName, Oid> =
+        let mut tags: std::collections::BTreeMap<RecordName, Oid> =
             self.record_tags(target)?.into_iter().collect();
-        for record in ledger.records() {
-            match tags.get(&record.name) {
-                Some(oid) if *oid == record.oid => {}
-                Some(_) => defects.push(Defect::new(
-                    "record-moved",
-                    format!("the tag {} was moved", record.name),
-                )),
-                None => defects.push(Defect::new(
-                    "tag-missing",
-                    format!("the tag {} is not here", record.name),
-                )),
+        for (name, wanted) in links {
+            match tags.remove(name) {
+                Some(oid) if oid == *wanted => {}
+                Some(_) => defects.push(Defect::new("record-moved", format!("the tag {name} was moved"))),
+                None => defects.push(Defect::new("tag-missing", format!("the tag {name} is not here"))),
             }
         }
-        let strangers = tags.keys().filter(|name| ledger.get(name).is_none());
+        let strangers = tags.keys();
         defects.extend(
             strangers.map(|name| Defect::new("record-unchained", format!("the tag {name} is in no ledger"))),
         );

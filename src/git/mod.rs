@@ -15,6 +15,7 @@ mod repo;
 mod said;
 mod sign;
 mod trust;
+mod verified;
 mod view;
 
 pub use config::Config;
@@ -28,4 +29,5 @@ pub use remote::{Fetched, RemoteRefs};
 pub use repo::{ObjectFormat, Repo};
 pub use sign::{Format, Identity, Signing};
 pub use trust::{Signed, Signers, Trust};
+pub use verified::Verified;
 pub use view::{PushSide, RepoView};

@@ -3,22 +3,25 @@
 use crate::config;
 use crate::failure::Failure;
 use crate::git::{Repo, Signing, Trust};
-use crate::record::{Ledger, Record};
+use crate::record::{Ledger, Record, Target};
 
-/// What is asked of signatures: by git's configuration here, and by the file of the commit before the newest record's.
-/// What a commit says of trust counts from the record after it, so that none can speak for itself.
+/// What is asked of signatures: by git's configuration here, and by the file of the commit of `before`, the record before
+/// the newest. What a commit says of trust counts from the record after it, so that none can speak for itself.
 ///
 /// # Errors
 /// A signers file that cannot be used (exit 2).
-pub fn of(repo: &Repo, ledger: Option<&Ledger>) -> Result<Trust, Failure> {
-    let before = ledger.and_then(|ledger| Some((ledger, ledger.records().iter().rev().nth(1)?)));
-    let asked = before.and_then(|(ledger, record)| {
+pub fn of(repo: &Repo, target: &Target, before: Option<&Record>) -> Result<Trust, Failure> {
+    let asked = before.and_then(|record| {
         let bytes = repo.read_file(&record.commit, config::FILE.as_ref()).ok()??;
         let (config, _) = config::parse_leniently(&String::from_utf8_lossy(&bytes));
-        config.targets.get(ledger.target()).cloned()
+        config.targets.get(target).cloned()
     });
     let (required, signers) = asked.map_or((false, String::new()), |s| (s.require_signed, s.signers));
     repo.trust(required, &signers)
+}
+
+fn before(ledger: &Ledger) -> Option<&Record> {
+    ledger.records().iter().rev().nth(1)
 }
 
 /// The newest record must count, and the one whose closure is wanted. That one may be older than the demand for
@@ -27,7 +30,7 @@ pub fn of(repo: &Repo, ledger: Option<&Ledger>) -> Result<Trust, Failure> {
 /// # Errors
 /// Exit 3: unsigned although signatures are required, or signed by nobody who may.
 pub fn refuse_untrusted(repo: &Repo, ledger: &Ledger, source: &Record) -> Result<(), Failure> {
-    let trust = of(repo, Some(ledger))?;
+    let trust = of(repo, ledger.target(), before(ledger))?;
     let head = ledger.head();
     let other = (source.oid != head.oid).then(|| (source, trust.covered()));
     for (record, trust) in std::iter::once((head, trust)).chain(other) {
@@ -49,7 +52,12 @@ pub fn refuse_unsigned(
     settings: &config::Settings,
     ledger: Option<&Ledger>,
 ) -> Result<(), Failure> {
-    let wanted = settings.require_signed || of(repo, ledger)?.required;
+    let wanted = settings.require_signed
+        || match ledger {
+            // The next record follows the newest.
+            Some(ledger) => of(repo, ledger.target(), Some(ledger.head()))?.required,
+            None => repo.trust(false, "")?.required,
+        };
     match repo.signing()? {
         Signing::Off if wanted => Err(Failure::refused(
             "records must be signed, and tags are not signed here",

@@ -63,7 +63,7 @@ fn s1_19_the_evidence_can_be_recomputed_and_one_changed_byte_is_found() {
         assert!(!raw.contains(word), "{word}: {raw}");
     }
     // The page's own verifier.
-    let by_hand = at_desk(&lab, BY_HAND);
+    let by_hand = at_desk(&lab, &by_hand());
     assert_eq!(by_hand.text(), "", "{by_hand}");
 
     // One byte, wherever it is.
@@ -121,24 +121,53 @@ fn s1_19_the_evidence_can_be_recomputed_and_one_changed_byte_is_found() {
     release(&lab, "cortex");
     let out = expect(&lab, 0, &["verify"]);
     assert!(
-        out.stdout.contains("1 signed") && !out.stdout.contains(said),
+        out.stdout.contains(" signed, not checked: ") && !out.stdout.contains(said),
+        "{out}"
+    );
+    // Who may release is a list of its own.
+    desk(
+        &lab,
+        "sed 's/^/op@example.org /' ~/.ssh/sign.pub >~/signers && git config nixgate.signers ~/signers && \
+         git config nixgate.requireSigned true",
+    );
+    let out = expect(&lab, 0, &["verify", "cortex"]);
+    assert!(
+        out.stdout.contains(" signed by op@example.org with ED25519 key "),
+        "{out}"
+    );
+    expect(&lab, 0, &["rollback", "cortex", "--check"]);
+    desk(&lab, ": >~/signers");
+    let host = crate::infra::host_state(&lab, "cortex");
+    for args in [&["rollback", "cortex"][..], &["release", "cortex", "--again"]] {
+        let out = expect(&lab, 3, args);
+        assert!(
+            out.stderr
+                .contains("nobody who is listed has that key (signature)"),
+            "{out}"
+        );
+        assert_eq!(crate::infra::host_state(&lab, "cortex"), host, "{out}");
+    }
+    expect(&lab, 1, &["verify", "cortex"]);
+    // A record that cannot be signed is not begun.
+    desk(
+        &lab,
+        "sed 's/^/op@example.org /' ~/.ssh/sign.pub >~/signers && git config tag.gpgSign false",
+    );
+    let out = expect(&lab, 3, &["release", "cortex", "--again"]);
+    assert!(
+        out.stderr
+            .contains("records must be signed, and tags are not signed here"),
         "{out}"
     );
 }
 
-/// docs/format.md, "Verifying by hand".
-const BY_HAND: &str = r#"cd "$(mktemp -d)" && export GIT_DIR=$HOME/infra/.git
-id=$(git rev-parse refs/nixgate/ledger/cortex)
-while [ -n "$id" ]; do
-    git cat-file tag "$id" > raw
-    name=$(sed -n 's/^tag //p;/^$/q' raw)
-    [ "$(git rev-parse "refs/tags/$name")" = "$id" ] || echo "moved: $name"
-    sed -n '/^-----BEGIN NIXGATE EVIDENCE-----$/{n;p;q;}' raw | tr -d '\n' | sha256sum | cut -d' ' -f1 |
-        grep -qx "$(sed -n 's/^Nixgate-Evidence-SHA256: //p' raw)" || echo "changed: $name"
-    id=$(sed -n 's/^Nixgate-Previous: //p' raw)
-    sum=$(sed -n 's/^Nixgate-Previous-SHA256: //p' raw)
-    [ -z "$id" ] || [ "$(git cat-file tag "$id" | sha256sum | cut -d' ' -f1)" = "$sum" ] || echo "broken after: $name"
-done"#;
+/// docs/format.md, "Verifying by hand", as it stands there.
+fn by_hand() -> String {
+    let page = include_str!("../../docs/format.md");
+    let part = page.split("## Verifying by hand").nth(1).unwrap_or_default();
+    let lines = part.lines().filter_map(|line| line.strip_prefix("    "));
+    lines.map(|line| format!("{line}\n")).collect()
+}
 
 #[test]
 fn s1_21_no_push_rewrites_a_release_and_every_other_push_passes() {

@@ -1,0 +1,223 @@
+//! `verify`: every record of a chain, every link, every signature, every ref. What held once is known again by the id of
+//! the newest record; the refs are looked at each time.
+
+use serde_json::{Value, json};
+
+use super::records::{Remotes, targets, which};
+use super::{repository, wait};
+use crate::cli;
+use crate::failure::{Exit, Failure};
+use crate::git::{Repo, Signed, Signing, Trust, Verified, Which};
+use crate::record::{Defect, Oid, RecordName, Signature, Target};
+use crate::run;
+use crate::ui::{self, Ui};
+
+pub(super) fn verify(args: &cli::Verify, ui: &Ui) -> ui::Outcome {
+    let repo = repository()?;
+    let remotes = Remotes::read(&repo)?;
+    let mut names: Vec<String> = Vec::new();
+    let mut wanted: Vec<RecordName> = Vec::new();
+    for what in &args.what {
+        let what = what.strip_prefix("refs/tags/").unwrap_or(what);
+        match what.parse::<RecordName>() {
+            Ok(name) => {
+                names.push(name.target.to_string());
+                wanted.push(name);
+            }
+            Err(_) => names.push(what.to_owned()),
+        }
+    }
+    names.sort();
+    names.dedup();
+    let mut text = String::new();
+    let mut values = Vec::new();
+    let mut exit = Exit::Done;
+    for target in targets(&repo, &names)? {
+        let question = Question {
+            repo: &repo,
+            target: &target,
+            remote: remotes.of(&target),
+            wanted: &wanted,
+            args,
+        };
+        match question.answer() {
+            Ok((lines, value)) => {
+                text.push_str(&lines);
+                values.push(value);
+            }
+            Err(failure) => {
+                exit = Exit::Failed;
+                text.push_str(&format!(
+                    "{target}: BROKEN: {}\n",
+                    ui::escape::one_line(&failure.what)
+                ));
+                for why in &failure.why {
+                    text.push_str(&format!("  {}\n", ui::escape::one_line(why)));
+                }
+                values.push(json!({
+                    "target": target.as_str(), "ok": false, "what": failure.what, "why": failure.why,
+                }));
+            }
+        }
+    }
+    ui.answer(&text, json!({ "ok": exit == Exit::Done, "targets": values }));
+    Ok(exit)
+}
+
+/// One target's chain.
+struct Question<'a> {
+    repo: &'a Repo,
+    target: &'a Target,
+    remote: &'a str,
+    /// The records that were named; none: all.
+    wanted: &'a [RecordName],
+    args: &'a cli::Verify,
+}
+
+impl Question<'_> {
+    fn answer(&self) -> Result<(String, Value), Failure> {
+        let (repo, target) = (self.repo, self.target);
+        let there = self.asked()?;
+        let from = which(repo, target, self.remote)?;
+        let Some(head) = repo.ledger_head(target, from)? else {
+            return self.nothing();
+        };
+        let recent = repo.recent(target, from, 2)?;
+        let trust = run::trust_of(repo, target, recent.get(1))?;
+        let known = match self.args.full {
+            true => None,
+            false => repo.verified(target, &head, &trust),
+        };
+        let (chain, mut problems) = match known {
+            Some(chain) => (chain, Vec::new()),
+            None => self.walked(from, &trust)?,
+        };
+        let named = |name: &RecordName| chain.records.iter().any(|link| link.name == *name);
+        let mut here = self.wanted.iter().filter(|name| name.target == *target);
+        if let Some(name) = here.find(|name| !named(name)) {
+            return Err(Failure::refused(format!("{name} is not in the ledger")));
+        }
+        problems.extend(self.refs(&chain)?);
+        problems.extend(there.iter().map(ToString::to_string));
+        // The next record covers every byte of the one before it; the newest has none.
+        let signed = recent.first().map_or(Signature::None, |head| head.signature);
+        if let Some(head) = recent.first() {
+            let subject = repo.commit(&head.commit).ok().map(|commit| commit.subject);
+            let told = head.told(subject.as_deref());
+            problems.extend(told.err().map(|defect| defect.to_string()));
+        }
+        if !problems.is_empty() {
+            let mut failure = Failure::refused("the refs do not say what the records say");
+            failure.why = problems;
+            return Err(failure);
+        }
+        let signs = matches!(repo.signing(), Ok(Signing::On { .. }));
+        Ok(self.shown(&chain, signs && signed == Signature::None))
+    }
+
+    /// Reads every record.
+    fn walked(&self, from: Which<'_>, trust: &Trust) -> Result<(Verified, Vec<String>), Failure> {
+        let (repo, target) = (self.repo, self.target);
+        let Some(ledger) = repo.ledger(target, from)? else {
+            return Err(Failure::refused(format!("the ledger of {target} has gone")));
+        };
+        let covered = trust.covered();
+        let mut problems = Vec::new();
+        let mut signed = Vec::new();
+        for record in ledger.records() {
+            let newest = record.oid == ledger.head().oid;
+            match repo.signed(record, if newest { trust } else { &covered }) {
+                Ok(found) => signed.push(crate::record::text::shown(&found.to_string())),
+                Err(defect) => {
+                    problems.push(defect.to_string());
+                    signed.push(String::new());
+                }
+            }
+        }
+        let chain = Verified::of(&ledger, &signed);
+        if problems.is_empty() {
+            repo.set_verified(&ledger, &chain, trust);
+        }
+        Ok((chain, problems))
+    }
+
+    fn nothing(&self) -> Result<(String, Value), Failure> {
+        let target = self.target;
+        let tags = self.repo.record_tags(target)?;
+        match tags.is_empty() && !self.wanted.iter().any(|name| name.target == *target) {
+            true => Ok((
+                format!("{target}: no record\n"),
+                json!({ "target": target.as_str(), "ok": true, "records": 0 }),
+            )),
+            false => Err(Failure::refused(format!(
+                "{target} has record tags, but no ledger that holds them"
+            ))),
+        }
+    }
+
+    /// What the refs here say against the chain.
+    fn refs(&self, chain: &Verified) -> Result<Vec<String>, Failure> {
+        let (repo, target) = (self.repo, self.target);
+        let links: Vec<(RecordName, Oid)> = chain
+            .records
+            .iter()
+            .map(|link| (link.name.clone(), link.oid))
+            .collect();
+        let defects = repo.tags_against(target, &links)?;
+        let mut problems: Vec<String> = defects.iter().map(ToString::to_string).collect();
+        if let Some(pointer) = repo.reference(&format!("refs/heads/release/{target}"))?
+            && !chain.records.iter().any(|link| link.released == Some(pointer))
+        {
+            problems.push(format!(
+                "release/{target} points at {pointer}, which no release record names (pointer)"
+            ));
+        }
+        if !self.remote.is_empty()
+            && let Err(fork) = repo.refuse_fork(target, self.remote)
+        {
+            problems.push(fork.what);
+            problems.extend(fork.why);
+        }
+        Ok(problems)
+    }
+
+    /// What does not agree on the remote, if it is to be asked.
+    fn asked(&self) -> Result<Vec<Defect>, Failure> {
+        let (repo, target) = (self.repo, self.target);
+        if !self.args.remote || self.remote.is_empty() || !repo.has_remotes()? {
+            return Ok(Vec::new());
+        }
+        let fetched = wait(repo.fetch(self.remote, target))?;
+        repo.remote_defects(target, &fetched.refs)
+    }
+
+    fn shown(&self, chain: &Verified, lacks: bool) -> (String, Value) {
+        let target = self.target;
+        let count = chain.records.len();
+        let mut text = format!(
+            "{target}: {count} record{} verified, on the host is {}{}\n",
+            if count == 1 { "" } else { "s" },
+            chain.on_host,
+            match lacks {
+                true => "; the newest is not signed, although tags are signed here",
+                false => "",
+            }
+        );
+        let unsigned = Signed::Unsigned.to_string();
+        let newest_first = || {
+            let all = chain.records.iter().rev();
+            all.filter(|link| self.wanted.is_empty() || self.wanted.contains(&link.name))
+        };
+        // Where nobody signs there is nothing to tell apart.
+        if !self.wanted.is_empty() || newest_first().any(|link| link.signed != unsigned) {
+            for link in newest_first() {
+                text.push_str(&format!("  {} {}\n", link.name.leaf(), link.signed));
+            }
+        }
+        let records: Vec<Value> = newest_first()
+            .map(|link| json!({ "record": link.name.to_string(), "signature": link.signed }))
+            .collect();
+        let value = json!({ "target": target.as_str(), "ok": true, "records": count, "signatures": records });
+        (text, value)
+    }
+}
