@@ -2,9 +2,10 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use git_nixgate::failure::Exit;
+use git_nixgate::gate::known_good::{prunable, superfluous};
 use git_nixgate::record::{Draft, Kind, Ledger, Link, OnHost, Record, RecordName, sha256_hex};
 use proptest::prelude::*;
 use support::chain::{Chain, commit, hash, release_draft};
@@ -305,5 +306,51 @@ fn each_broken_link_is_named() {
             d.restores = Some(OnHost::BeforeFirst);
         }),
         "restores"
+    );
+}
+
+#[test]
+fn roots_go_by_keep_and_never_what_runs_boots_or_may_be_gone_back_to() {
+    let mut chain = Chain::new();
+    let names: Vec<RecordName> = (0..6).map(|_| chain.release()).collect();
+    chain.rollback(None);
+    // 6 is withdrawn, 5 is on the host, a rollback would go to 4.
+    let ledger = chain.ledger().unwrap();
+    let path = |n: usize| ledger.get(&names[n]).unwrap().evidence.toplevel.as_str();
+    let roots: BTreeMap<String, String> = (0..6)
+        .map(|n| (names[n].leaf(), path(n).to_owned()))
+        .chain([
+            ("before-first".to_owned(), "/nix/store/x".to_owned()),
+            ("by-hand".to_owned(), path(0).to_owned()),
+        ])
+        .collect();
+    let leaves = |all: &[usize]| -> Vec<String> { all.iter().map(|n| names[*n].leaf()).collect() };
+    let pruned = |keep, in_use: &[&str]| -> Vec<String> {
+        prunable(&ledger, keep, &roots, in_use)
+            .iter()
+            .map(RecordName::leaf)
+            .collect()
+    };
+    for (keep, expired) in [
+        (1, &[0, 1, 2][..]),
+        (2, &[0, 1, 2]),
+        (3, &[0, 1]),
+        (5, &[]),
+        (9, &[]),
+    ] {
+        assert_eq!(superfluous(&ledger, keep), leaves(expired), "keep {keep}");
+        let with_withdrawn: Vec<usize> = expired.iter().copied().chain([5]).collect();
+        assert_eq!(pruned(keep, &[]), leaves(&with_withdrawn), "keep {keep}");
+    }
+    assert_eq!(pruned(1, &[path(1), path(5)]), leaves(&[0, 2]), "in use");
+    let fewer: BTreeMap<String, String> = roots
+        .iter()
+        .filter(|(name, _)| **name != names[0].leaf())
+        .map(|(a, b)| (a.clone(), b.clone()))
+        .collect();
+    assert_eq!(
+        prunable(&ledger, 1, &fewer, &[]).len(),
+        3,
+        "a root that is not there does not go"
     );
 }

@@ -69,6 +69,8 @@ pub enum Command {
     Resume(Resume),
     /// Stop a run at its next safe boundary, from wherever it was started; a switch is never interrupted
     Cancel(Cancel),
+    /// Let go of closures that nobody needs any more; their records stay
+    Prune(Prune),
     /// Compare a host's store with its database, and repair it
     #[command(subcommand)]
     Store(Store),
@@ -272,6 +274,17 @@ pub struct Resume {
 pub struct Cancel {
     /// The target
     pub target: String,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// The target
+    pub target: String,
+    /// Say what would go, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     pub reach: Reach,
 }

@@ -1,10 +1,10 @@
-//! `store check` and `store repair`.
+//! `store check`, `store repair` and `prune`.
 
 use super::{person, repository, target, wait, world};
 use crate::cli;
 use crate::failure::Exit;
-use crate::run::Stop;
 use crate::run::store::{self, RepairOptions, StoreOptions};
+use crate::run::{PruneOptions, Stop};
 use crate::ui::{self, Ui};
 
 pub(super) fn store(args: cli::Store, ui: &Ui) -> ui::Outcome {
@@ -43,4 +43,17 @@ pub(super) fn store(args: cli::Store, ui: &Ui) -> ui::Outcome {
         true => Exit::Done,
         false => Exit::Failed,
     })
+}
+
+pub(super) fn prune(args: cli::Prune, ui: &Ui) -> ui::Outcome {
+    let (repo, asker) = (repository()?, person(ui));
+    let stop = Stop::default();
+    let options = PruneOptions {
+        host: args.reach.host,
+        dry_run: args.dry_run,
+    };
+    let world = world(&repo, ui, &asker, &stop);
+    let pruned = wait(crate::run::prune(world, &target(&args.target)?, &options))?;
+    ui.answer(&pruned.text, &pruned);
+    Ok(Exit::Done)
 }

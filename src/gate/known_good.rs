@@ -1,5 +1,7 @@
 //! Step 9: the record, its roots, and its refs here and on the remote.
 
+use std::collections::BTreeMap;
+
 use time::OffsetDateTime;
 
 use super::{GateLog, Place};
@@ -199,22 +201,45 @@ pub async fn root_on_target(
         .map_err(failed)
 }
 
-/// Which permanent roots go, by name: of known-good releases beyond the newest `keep`. What runs stays, and so do
-/// withdrawn ones.
+/// Which permanent roots go, by name: of known-good releases beyond the newest `keep`. What runs stays, where a rollback
+/// would go to, and withdrawn ones.
 pub fn superfluous(ledger: &Ledger, keep: u32) -> Vec<String> {
-    let good = ledger.known_good();
-    let current = ledger.current().map(|record| record.name.clone());
-    let on_host = ledger.head().evidence.toplevel.clone();
-    let newest: Vec<&RecordName> = good
-        .iter()
-        .rev()
-        .take(keep as usize)
-        .map(|record| &record.name)
-        .collect();
-    good.iter()
-        .filter(|record| !newest.contains(&&record.name) && Some(&record.name) != current.as_ref())
-        .filter(|record| record.evidence.toplevel != on_host)
+    let wanted = wanted(ledger, keep);
+    let on_host = &ledger.head().evidence.toplevel;
+    let good = ledger.known_good().into_iter();
+    good.filter(|record| !wanted.contains(&&record.name) && record.evidence.toplevel != *on_host)
         .map(|record| record.name.leaf())
+        .collect()
+}
+
+/// Which permanent roots of a host go when it is pruned: as [`superfluous`], and those of withdrawn releases. `roots` are
+/// the host's, path by name; `in_use` is what it runs, has booted, has as its profile and boots next. A root that is no
+/// release's stays.
+pub fn prunable(
+    ledger: &Ledger,
+    keep: u32,
+    roots: &BTreeMap<String, String>,
+    in_use: &[&str],
+) -> Vec<RecordName> {
+    let wanted = wanted(ledger, keep);
+    let on_host = ledger.head().evidence.toplevel.as_str();
+    let stays = |path: &str| path == on_host || in_use.contains(&path);
+    ledger
+        .releases()
+        .filter(|record| !wanted.contains(&&record.name))
+        .filter(|record| roots.get(&record.name.leaf()).is_some_and(|path| !stays(path)))
+        .map(|record| record.name.clone())
+        .collect()
+}
+
+/// The releases whose roots stay whatever else goes: the newest that are known-good, what is on the host, and where a
+/// rollback would go to.
+fn wanted(ledger: &Ledger, keep: u32) -> Vec<&RecordName> {
+    let good = ledger.known_good().into_iter().rev().take(keep as usize);
+    let back = ledger.rollback_choice(None).ok().map(|choice| choice.source);
+    good.chain(ledger.current())
+        .chain(back)
+        .map(|record| &record.name)
         .collect()
 }
 

@@ -8,6 +8,7 @@ mod hooks;
 pub mod journal;
 mod mark;
 mod product;
+mod prune;
 mod publish;
 mod reach;
 mod release;
@@ -34,6 +35,7 @@ use journal::{Ending, State, Step, Verb};
 
 pub use cancel::cancel;
 pub use deliver::Outcome;
+pub use prune::{PruneOptions, Pruned, prune};
 pub use publish::publish;
 pub use reach::{endpoint, health, live, secrets};
 pub use release::{CheckOptions, ReleaseOptions, check, release};

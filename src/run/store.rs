@@ -101,19 +101,19 @@ pub async fn repair(
 }
 
 /// A target, reached, with what its records say.
-struct Desk<'a> {
+pub(super) struct Desk<'a> {
     world: World<'a>,
-    log: GateLog<'a>,
+    pub log: GateLog<'a>,
     target: Target,
-    settings: Settings,
-    ledger: Option<Ledger>,
+    pub settings: Settings,
+    pub ledger: Option<Ledger>,
     contents: bool,
-    session: Session,
+    pub session: Session,
     dir: RunDir,
 }
 
 impl<'a> Desk<'a> {
-    async fn open(world: World<'a>, target: &Target, options: &StoreOptions) -> Result<Self, Failure> {
+    pub async fn open(world: World<'a>, target: &Target, options: &StoreOptions) -> Result<Self, Failure> {
         let settings = reach::settings_now(&world, target, options.host.as_deref())?;
         let ledger = resolve::ledger(world.repo, target, &settings.remote)?;
         let endpoint = reach::endpoint(target, &settings, world.asker)?;
@@ -189,7 +189,7 @@ impl<'a> Desk<'a> {
         );
         self.agreed(options.yes, question, "--yes").await?;
         let facts = reach::read_facts(&self.session, target).await?;
-        let plan = self.plan(&facts)?;
+        let plan = self.plan(&facts, "store repair")?;
         let held = supervisor::hold(&self.session, &plan)
             .await
             .map_err(|error| error.failure(target.as_str()))?;
@@ -390,7 +390,7 @@ impl<'a> Desk<'a> {
     }
 
     /// The builder, where it can be reached.
-    async fn builder(&self) -> Option<Session> {
+    pub async fn builder(&self) -> Option<Session> {
         let host = self.settings.builder.host.as_str();
         if host.is_empty() || host == "target" {
             return None;
@@ -422,8 +422,8 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// A hold without a switch: candidate and previous system are what runs.
-    fn plan(&self, facts: &Facts) -> Result<Plan, Failure> {
+    /// A hold without a switch: candidate and previous system are what runs. `why` is what others are told of it.
+    pub fn plan(&self, facts: &Facts, why: &str) -> Result<Plan, Failure> {
         let running = facts.here.running.clone().ok_or_else(|| {
             Failure::failed(
                 Reason::Check,
@@ -434,7 +434,7 @@ impl<'a> Desk<'a> {
         Ok(Plan {
             run: super::run_id(now),
             target: self.target.to_string(),
-            commit: String::from("store repair"),
+            commit: why.to_owned(),
             who: self.world.repo.committer()?.to_string(),
             candidate: running,
             seen: facts.here.clone(),

@@ -16,6 +16,7 @@ mod faults;
 mod hand;
 mod infra;
 mod pressure;
+mod prune;
 mod races;
 mod records;
 mod resume;
