@@ -251,6 +251,9 @@ pub struct Verify {
     /// Ask the remote too: its tags, pointer and ledger must agree
     #[arg(long)]
     pub remote: bool,
+    /// Ask the hosts too: their roots, the closures' digests and the record that each carries must agree
+    #[arg(long)]
+    pub live: bool,
     /// Read every record again, also of chains that held before
     #[arg(long)]
     pub full: bool,

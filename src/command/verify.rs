@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::records::{Remotes, targets, which};
-use super::{repository, wait};
+use super::{person, repository, wait, world};
 use crate::cli;
 use crate::failure::{Exit, Failure};
 use crate::git::{Repo, Signed, Signing, Trust, Verified, Which};
@@ -14,6 +14,7 @@ use crate::ui::{self, Ui};
 
 pub(super) fn verify(args: &cli::Verify, ui: &Ui) -> ui::Outcome {
     let repo = repository()?;
+    let asker = person(ui);
     let remotes = Remotes::read(&repo)?;
     let mut names: Vec<String> = Vec::new();
     let mut wanted: Vec<RecordName> = Vec::new();
@@ -40,7 +41,20 @@ pub(super) fn verify(args: &cli::Verify, ui: &Ui) -> ui::Outcome {
             wanted: &wanted,
             args,
         };
-        match question.answer() {
+        let live = |defects: &mut Vec<Defect>| -> Result<(), Failure> {
+            if args.live {
+                let stop = run::Stop::default();
+                let world = world(&repo, ui, &asker, &stop);
+                defects.extend(wait(run::live_defects(world, &target))?);
+            }
+            Ok(())
+        };
+        let mut beyond = Vec::new();
+        let answer = question
+            .asked(&mut beyond)
+            .and_then(|()| live(&mut beyond))
+            .and_then(|()| question.answer(&beyond));
+        match answer {
             Ok((lines, value)) => {
                 text.push_str(&lines);
                 values.push(value);
@@ -75,9 +89,9 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    fn answer(&self) -> Result<(String, Value), Failure> {
+    /// `beyond` is what does not agree on the remote and on the host.
+    fn answer(&self, beyond: &[Defect]) -> Result<(String, Value), Failure> {
         let (repo, target) = (self.repo, self.target);
-        let there = self.asked()?;
         let from = which(repo, target, self.remote)?;
         let Some(head) = repo.ledger_head(target, from)? else {
             return self.nothing();
@@ -98,7 +112,7 @@ impl Question<'_> {
             return Err(Failure::refused(format!("{name} is not in the ledger")));
         }
         problems.extend(self.refs(&chain)?);
-        problems.extend(there.iter().map(ToString::to_string));
+        problems.extend(beyond.iter().map(ToString::to_string));
         // The next record covers every byte of the one before it; the newest has none.
         let signed = recent.first().map_or(Signature::None, |head| head.signature);
         if let Some(head) = recent.first() {
@@ -182,13 +196,14 @@ impl Question<'_> {
     }
 
     /// What does not agree on the remote, if it is to be asked.
-    fn asked(&self) -> Result<Vec<Defect>, Failure> {
+    fn asked(&self, defects: &mut Vec<Defect>) -> Result<(), Failure> {
         let (repo, target) = (self.repo, self.target);
         if !self.args.remote || self.remote.is_empty() || !repo.has_remotes()? {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let fetched = wait(repo.fetch(self.remote, target))?;
-        repo.remote_defects(target, &fetched.refs)
+        defects.extend(repo.remote_defects(target, &fetched.refs)?);
+        Ok(())
     }
 
     fn shown(&self, chain: &Verified, lacks: bool) -> (String, Value) {

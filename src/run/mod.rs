@@ -6,6 +6,7 @@ mod early;
 mod finish;
 mod hooks;
 pub mod journal;
+mod live;
 mod mark;
 mod product;
 mod prune;
@@ -35,6 +36,7 @@ use journal::{Ending, State, Step, Verb};
 
 pub use cancel::cancel;
 pub use deliver::Outcome;
+pub use live::live_defects;
 pub use prune::{PruneOptions, Pruned, prune};
 pub use publish::publish;
 pub use reach::{endpoint, health, live, secrets};

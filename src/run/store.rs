@@ -153,7 +153,7 @@ impl<'a> Desk<'a> {
         digests
     }
 
-    async fn look(&self) -> Result<(Examined, StoreHealth), Failure> {
+    pub async fn look(&self) -> Result<(Examined, StoreHealth), Failure> {
         let record = self.ledger.as_ref().and_then(|ledger| {
             // A record that cannot be read is `verify`'s business.
             StorePath::new(&ledger.head().evidence.toplevel).ok()

@@ -63,6 +63,34 @@ fn s1_19_the_evidence_can_be_recomputed_and_one_changed_byte_is_found() {
         assert!(!raw.contains(word), "{word}: {raw}");
     }
     // The page's own verifier.
+    // What the host keeps is what was recorded, or is named.
+    expect(&lab, 0, &["verify", "cortex", "--live"]);
+    let kept = "/nix/var/nix/gcroots/nixgate/cortex";
+    let leaf = name.rsplit('/').next().unwrap_or_default().to_owned();
+    for (spoil, mend, rule) in [
+        (
+            format!("ln -sfn $(readlink -f {kept}/before-first) {kept}/{leaf}"),
+            format!("ln -sfn {toplevel} {kept}/{leaf}"),
+            "(root)",
+        ),
+        (
+            format!("mv {kept}/{leaf} /root/kept"),
+            format!("mv /root/kept {kept}/{leaf}"),
+            "(root)",
+        ),
+        (
+            "sed -i.kept s/nginx/xnign/ /var/lib/nixgate/cortex/record; echo >>/var/lib/nixgate/cortex/record".to_owned(),
+            "mv /var/lib/nixgate/cortex/record.kept /var/lib/nixgate/cortex/record".to_owned(),
+            "(carried)",
+        ),
+    ] {
+        root(&lab, "cortex", &spoil);
+        let out = expect(&lab, 1, &["verify", "cortex", "--live"]);
+        assert!(out.stdout.contains(rule), "{spoil}: {out}");
+        expect(&lab, 0, &["verify", "cortex"]);
+        root(&lab, "cortex", &mend);
+    }
+    expect(&lab, 0, &["verify", "cortex", "--live"]);
     let by_hand = at_desk(&lab, &by_hand());
     assert_eq!(by_hand.text(), "", "{by_hand}");
 
