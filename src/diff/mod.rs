@@ -1,16 +1,26 @@
-//! What differs between two closures, two lock files, two sets of units. Pure: no files, no processes, no clock.
+//! What differs between two closures, two lock files, two sets of units, two graphs of derivations, and why. Pure: no files, no processes, no clock.
 //!
 //! Everything here is deterministic: the same two sides give the same lists in the same order.
 
+pub mod causes;
+pub mod drv;
+pub mod explain;
 pub mod inputs;
+pub mod masked;
 pub mod names;
 pub mod packages;
+pub mod story;
 pub mod units;
+pub mod walk;
 
+pub use causes::{Attribution, Between, Cause, CauseKind};
+pub use explain::{Explained, FieldChange, How, Part, Root, RootKind, RuntimePath};
 pub use inputs::{BadLock, InputChange, InputDiff, LockedInput, lock_inputs};
 pub use names::{PackageName, compare_versions, parse_drv_name};
 pub use packages::{Change, Kind, PackageDiff, PathSize, Totals, size_delta};
+pub use story::{Chapter, chapters};
 pub use units::{Entry, EntryChange, EntryDiff};
+pub use walk::BadGraph;
 
 use serde::{Deserialize, Serialize};
 

@@ -49,7 +49,7 @@ impl EntryDiff {
                 (Some(before), Some(after)) if before != after => diff.changed.push(EntryChange {
                     name: name.clone(),
                     only_store_paths: same_but_for_hashes(before, after),
-                    lines: changed_lines(before, after),
+                    lines: entry_lines(before, after),
                 }),
                 _ => {}
             }
@@ -106,12 +106,18 @@ pub fn masked(text: &str) -> String {
     masked + rest
 }
 
-/// Lines that only one side has, in the order in which they stand there.
-fn changed_lines(old: &Entry, new: &Entry) -> Vec<String> {
-    let (old, new) = match (old, new) {
-        (Entry::Text(old), Entry::Text(new)) | (Entry::Link(old), Entry::Link(new)) => (old, new),
-        _ => return Vec::new(),
-    };
+/// The lines of two entries that only one of them has.
+fn entry_lines(old: &Entry, new: &Entry) -> Vec<String> {
+    match (old, new) {
+        (Entry::Text(old), Entry::Text(new)) | (Entry::Link(old), Entry::Link(new)) => {
+            changed_lines(old, new)
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Lines that only one side has, in the order in which they stand there: those that went (`- …`), those that came (`+ …`).
+pub fn changed_lines(old: &str, new: &str) -> Vec<String> {
     fn only<'a>(side: &'a str, other: &'a str) -> Vec<&'a str> {
         let mut left: BTreeMap<&'a str, usize> = BTreeMap::new();
         for line in other.lines() {

@@ -1,0 +1,569 @@
+//! Every path that differs between two closures, tied to what was changed: the derivations that somebody changed, added
+//! or dropped are the roots, and each other path follows some of them.
+
+use super::drv::{self, Derivation};
+use super::units::changed_lines;
+use super::walk::{BadGraph, Field, Walk, base_name};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+/// One path of a running system's closure, or of a candidate's.
+#[derive(Debug, Clone)]
+pub struct RuntimePath<'a> {
+    pub path: &'a str,
+    pub deriver: Option<&'a str>,
+    pub references: Vec<&'a str>,
+}
+
+/// How a root differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootKind {
+    Changed,
+    Added,
+    Removed,
+}
+
+/// What part of a system a derivation makes, by the names that NixOS gives.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "part", content = "of")]
+pub enum Part {
+    Kernel,
+    Initrd,
+    Systemd,
+    Users,
+    Firewall,
+    /// A unit's file, or a script that it runs; the unit's name.
+    Unit(String),
+    /// An entry of `/etc`, by its base name.
+    Etc(String),
+    /// The toplevel itself.
+    System,
+    /// A download.
+    Source,
+    Package,
+}
+
+/// One field of a derivation that was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// `text`, `version`, `source nginx.conf`, …
+    pub field: String,
+    /// The lines that went (`- …`) and came (`+ …`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
+}
+
+/// Something that was changed, added or dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Root {
+    pub kind: RootKind,
+    #[serde(flatten)]
+    pub part: Part,
+    /// The derivation's name: the new one, or that of what is gone.
+    pub name: String,
+    /// What it was called before, where that differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<FieldChange>,
+    /// How many of the closures' changed paths follow from it, its own among them.
+    pub brings: usize,
+    /// Store paths that the changed fields name: evidence of where the change comes from.
+    #[serde(skip)]
+    pub mentions: Vec<String>,
+}
+
+/// How one changed path is explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// Its derivation was changed.
+    Own,
+    /// It only follows what it is made of.
+    Follows,
+    Added,
+    Removed,
+    /// No derivation made it, or both sides know its derivation: it follows whoever refers to it.
+    Referred,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Because {
+    Pair(usize),
+    Root(usize),
+}
+
+/// The closures' differences and their roots.
+#[derive(Debug, Default)]
+pub struct Explained {
+    pub roots: Vec<Root>,
+    paths: BTreeMap<String, (How, Option<Because>)>,
+    /// The roots of each pair as bits, `words` of 64 for each.
+    rows: Vec<u64>,
+    words: usize,
+    /// Changed paths that nothing explains.
+    pub lost: Vec<String>,
+    /// Parts of the system that only follow: they are rebuilt, and nothing in them was changed.
+    pub following: Vec<Part>,
+}
+
+/// The longest text of a changed field that is kept, in lines.
+const MOST_LINES: usize = 400;
+
+impl Explained {
+    /// Explains how the closure `new` differs from `old`; `texts` are their derivations (those that both have may be
+    /// missing), `roots` those of the two toplevels.
+    ///
+    /// # Errors
+    /// See [`Walk::new`].
+    pub fn new(
+        texts: &[(&str, &[u8])],
+        roots: (&str, &str),
+        old: &[RuntimePath<'_>],
+        new: &[RuntimePath<'_>],
+    ) -> Result<Explained, BadGraph> {
+        let walk = Walk::new(texts, roots.0, roots.1)?;
+        let mut explained = Explained::default();
+        let (before, after) = (known(old), known(new));
+        let runs = |node: usize, is_new: bool| {
+            let (ours, theirs) = if is_new {
+                (&after, &before)
+            } else {
+                (&before, &after)
+            };
+            let outputs = &walk.nodes[node].drv.outputs;
+            outputs
+                .iter()
+                .any(|output| ours.contains(output.path) && !theirs.contains(output.path))
+        };
+        let numbers = explained.find_roots(&walk, runs);
+        explained.follow(&walk, &numbers);
+        explained.attach(&walk, &numbers, new, &before, true);
+        explained.attach(&walk, &numbers, old, &after, false);
+        explained.count();
+        Ok(explained)
+    }
+
+    /// Numbers what was changed, added and dropped. `runs` tells whether one of a derivation's outputs is a changed path.
+    fn find_roots(&mut self, walk: &Walk<'_>, runs: impl Fn(usize, bool) -> bool) -> Numbers {
+        let mut numbers = Numbers::default();
+        let mut parents: Vec<Vec<usize>> = vec![Vec::new(); walk.pairs.len()];
+        // What came or went for a build alone (a download, a tool) is part of the change of whoever it is for.
+        let mut needs: Vec<Vec<String>> = vec![Vec::new(); walk.pairs.len()];
+        for (at, pair) in walk.pairs.iter().enumerate() {
+            pair.kids.iter().for_each(|kid| parents[*kid].push(at));
+            for (new, node) in walk.came_and_went(pair).filter(|(new, node)| !runs(*node, *new)) {
+                let mark = if new { '+' } else { '-' };
+                needs[at].push(format!("{mark} {}", walk.nodes[node].name()));
+                numbers.with_owner.entry(node).or_insert(at);
+            }
+        }
+        let is_own = |pair: &usize| !walk.pairs[*pair].own.is_empty() || !needs[*pair].is_empty();
+        for (at, pair) in walk.pairs.iter().enumerate() {
+            if !is_own(&at) {
+                continue;
+            }
+            // So is a download that changed for whoever was changed himself.
+            let (fixed, above) = (walk.nodes[pair.new].drv.is_fixed(), &parents[at]);
+            if fixed && !above.is_empty() && above.iter().all(is_own) {
+                numbers.folded.insert(at, above[0]);
+                continue;
+            }
+            numbers.own.insert(at, self.roots.len());
+            self.roots.push(changed(walk, at, &needs[at]));
+        }
+        for (new, list) in [(true, &walk.added), (false, &walk.removed)] {
+            for (node, top) in list {
+                if node == top && !numbers.with_owner.contains_key(node) {
+                    numbers.alone.insert(*node, self.roots.len());
+                    self.roots.push(alone(walk, *node, new));
+                }
+            }
+        }
+        numbers
+    }
+
+    /// Hands the roots on from what things are made of to what is made of them.
+    fn follow(&mut self, walk: &Walk<'_>, numbers: &Numbers) {
+        self.words = self.roots.len().div_ceil(64);
+        self.rows = vec![0; walk.pairs.len() * self.words];
+        for at in walk.inputs_first() {
+            let pair = &walk.pairs[at];
+            if let Some(root) = numbers.own.get(&at) {
+                self.set(at, *root);
+            }
+            for (_, node) in walk.came_and_went(pair) {
+                if let Some(root) = numbers.alone.get(&node) {
+                    self.set(at, *root);
+                }
+            }
+            for kid in &pair.kids {
+                for word in 0..self.words {
+                    let bits = self.rows[kid * self.words + word];
+                    self.rows[at * self.words + word] |= bits;
+                }
+            }
+        }
+        for (folded, owner) in &numbers.folded {
+            if let Some(root) = numbers.own.get(owner) {
+                self.set(*folded, *root);
+            }
+        }
+    }
+
+    fn set(&mut self, pair: usize, root: usize) {
+        if let Some(word) = self.rows.get_mut(pair * self.words + root / 64) {
+            *word |= 1 << (root % 64);
+        }
+    }
+
+    /// Ties the paths of one closure that the other lacks to derivations, the rest to whoever refers to them.
+    fn attach(
+        &mut self,
+        walk: &Walk<'_>,
+        numbers: &Numbers,
+        side: &[RuntimePath<'_>],
+        other: &HashSet<&str>,
+        new: bool,
+    ) {
+        let mut by_output: HashMap<&str, usize> = HashMap::new();
+        let mut by_source: HashMap<&str, usize> = HashMap::new();
+        for (at, node) in walk.nodes.iter().enumerate() {
+            if !walk.is_alone(at, new) {
+                continue;
+            }
+            for output in &node.drv.outputs {
+                by_output.insert(output.path, at);
+            }
+            for source in &node.drv.sources {
+                by_source.entry(source).or_insert(at);
+            }
+        }
+        let changed: HashMap<&str, &RuntimePath<'_>> = side
+            .iter()
+            .filter(|entry| !other.contains(entry.path))
+            .map(|entry| (entry.path, entry))
+            .collect();
+        let mut open: VecDeque<&str> = VecDeque::new();
+        let mut left: Vec<&str> = Vec::new();
+        for entry in side.iter().filter(|entry| changed.contains_key(entry.path)) {
+            let deriver = || entry.deriver.and_then(|deriver| walk.node(deriver));
+            let node = by_output
+                .get(entry.path)
+                .copied()
+                .or_else(|| deriver().filter(|node| walk.is_alone(*node, new)));
+            let found = match node {
+                Some(node) => numbers.of(walk, node, new),
+                None => {
+                    let user = by_source.get(entry.path);
+                    user.and_then(|node| numbers.of(walk, *node, new))
+                        .map(|(_, because)| (How::Referred, because))
+                }
+            };
+            if let (Some(node), Some((How::Follows, _)), true) = (node, found, new) {
+                let node = &walk.nodes[node];
+                let part = part(&node.drv, node.name());
+                if !matches!(part, Part::Package | Part::Source | Part::System) {
+                    self.following.push(part);
+                }
+            }
+            match found {
+                Some((how, because)) => {
+                    self.paths.insert(entry.path.to_owned(), (how, Some(because)));
+                    open.push_back(entry.path);
+                }
+                None => left.push(entry.path),
+            }
+        }
+        while let Some(path) = open.pop_front() {
+            let because = self.paths.get(path).and_then(|(_, because)| *because);
+            let references = changed.get(path).map_or(&[][..], |entry| &entry.references);
+            for reference in references {
+                if changed.contains_key(reference) && !self.paths.contains_key(*reference) {
+                    self.paths
+                        .insert((*reference).to_owned(), (How::Referred, because));
+                    open.push_back(reference);
+                }
+            }
+        }
+        for path in left {
+            if !self.paths.contains_key(path) {
+                self.paths.insert(path.to_owned(), (How::Referred, None));
+            }
+        }
+    }
+
+    /// Counts for each root what it brings, and finds the paths that have none.
+    fn count(&mut self) {
+        let mut brings = vec![0; self.roots.len()];
+        for path in self.paths.keys() {
+            let roots = self.roots_of(path);
+            if roots.is_empty() {
+                self.lost.push(path.clone());
+            }
+            roots.into_iter().for_each(|root| brings[root] += 1);
+        }
+        self.following.sort();
+        self.following.dedup();
+        for (root, count) in self.roots.iter_mut().zip(brings) {
+            root.brings = count;
+        }
+    }
+
+    /// How a changed path is explained; `None` if it did not change.
+    pub fn how(&self, path: &str) -> Option<How> {
+        self.paths.get(path).map(|(how, _)| *how)
+    }
+
+    /// The numbers of the roots that a changed path follows from.
+    pub fn roots_of(&self, path: &str) -> Vec<usize> {
+        match self.paths.get(path) {
+            Some((_, Some(Because::Root(root)))) => vec![*root],
+            Some((_, Some(Because::Pair(pair)))) => {
+                let row = &self.rows[pair * self.words..(pair + 1) * self.words];
+                let bits = |(word, bits): (usize, &u64)| {
+                    let bits = *bits;
+                    (0..64)
+                        .filter(move |bit| bits >> bit & 1 == 1)
+                        .map(move |bit| word * 64 + bit)
+                };
+                row.iter().enumerate().flat_map(bits).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Every changed path with how it is explained, in order.
+    pub fn changed(&self) -> impl Iterator<Item = (&str, How)> {
+        self.paths.iter().map(|(path, (how, _))| (path.as_str(), *how))
+    }
+
+    /// How many paths differ: those that came and those that went.
+    pub fn count_changed(&self) -> usize {
+        self.paths.len()
+    }
+}
+
+/// Which root is which pair, addition or removal.
+#[derive(Default)]
+struct Numbers {
+    own: HashMap<usize, usize>,
+    /// Pairs that are part of another pair's change.
+    folded: HashMap<usize, usize>,
+    alone: HashMap<usize, usize>,
+    /// Additions and removals that are part of a pair's change.
+    with_owner: HashMap<usize, usize>,
+}
+
+impl Numbers {
+    /// Why a derivation's outputs differ.
+    fn of(&self, walk: &Walk<'_>, node: usize, new: bool) -> Option<(How, Because)> {
+        let (pair, list) = match new {
+            true => (walk.pair_of_new(node), &walk.added),
+            false => (walk.pair_of_old(node), &walk.removed),
+        };
+        if let Some(pair) = pair {
+            let is_own = self.own.contains_key(&pair) || self.folded.contains_key(&pair);
+            let how = if is_own { How::Own } else { How::Follows };
+            return Some((how, Because::Pair(pair)));
+        }
+        let top = list.get(&node)?;
+        let because = match (self.alone.get(top), self.with_owner.get(top)) {
+            (Some(root), _) => Because::Root(*root),
+            (None, Some(owner)) => Because::Root(*self.own.get(owner)?),
+            (None, None) => return None,
+        };
+        Some((if new { How::Added } else { How::Removed }, because))
+    }
+}
+
+fn known<'a>(side: &[RuntimePath<'a>]) -> HashSet<&'a str> {
+    side.iter().map(|entry| entry.path).collect()
+}
+
+fn changed(walk: &Walk<'_>, at: usize, needs: &[String]) -> Root {
+    let pair = &walk.pairs[at];
+    let (old, new) = (&walk.nodes[pair.old], &walk.nodes[pair.new]);
+    let renamed = pair.own.contains(&Field::Name);
+    let mut fields = Vec::new();
+    let mut mentions = Vec::new();
+    for field in &pair.own {
+        // The name says it all.
+        if renamed
+            && matches!(field, Field::Variable(name) if matches!(name.as_str(), "name" | "pname" | "version"))
+        {
+            continue;
+        }
+        let (before, after) = values(&old.drv, &new.drv, field);
+        let lines = changed_lines(&before, &after);
+        for line in &lines {
+            mentions.extend(paths_in(line));
+        }
+        if *field != Field::Name {
+            let cut = lines.len().saturating_sub(MOST_LINES);
+            let mut lines: Vec<String> = lines.into_iter().take(MOST_LINES).collect();
+            if cut > 0 {
+                lines.push(format!("… {cut} more lines"));
+            }
+            fields.push(FieldChange {
+                field: word(field),
+                lines,
+            });
+        }
+    }
+    if !needs.is_empty() {
+        let field = word(&Field::Inputs);
+        fields.retain(|known: &FieldChange| known.field != field);
+        fields.push(FieldChange {
+            field,
+            lines: needs.to_vec(),
+        });
+    }
+    mentions.sort();
+    mentions.dedup();
+    Root {
+        kind: RootKind::Changed,
+        part: part(&new.drv, new.name()),
+        name: new.name().to_owned(),
+        was: renamed.then(|| old.name().to_owned()),
+        fields,
+        brings: 0,
+        mentions,
+    }
+}
+
+fn alone(walk: &Walk<'_>, node: usize, new: bool) -> Root {
+    let node = &walk.nodes[node];
+    Root {
+        kind: if new { RootKind::Added } else { RootKind::Removed },
+        part: part(&node.drv, node.name()),
+        name: node.name().to_owned(),
+        was: None,
+        fields: Vec::new(),
+        brings: 0,
+        mentions: node.drv.sources.iter().map(|path| (*path).to_owned()).collect(),
+    }
+}
+
+/// A field in a word.
+fn word(field: &Field) -> String {
+    match field {
+        Field::Name => "name".into(),
+        Field::Outputs => "outputs".into(),
+        Field::Hash => "hash".into(),
+        Field::System => "system".into(),
+        Field::Builder => "builder".into(),
+        Field::Arguments => "arguments".into(),
+        Field::Variable(name) => name.clone(),
+        Field::Source(name) => format!("source {name}"),
+        Field::Inputs => "inputs".into(),
+    }
+}
+
+/// A field's two values as text.
+fn values(old: &Derivation<'_>, new: &Derivation<'_>, field: &Field) -> (String, String) {
+    let of = |drv: &Derivation<'_>| -> String {
+        match field {
+            Field::Name => String::new(),
+            Field::Outputs => drv.outputs.iter().map(|o| format!("{}\n", o.name)).collect(),
+            Field::Hash => drv
+                .outputs
+                .iter()
+                .map(|o| format!("{} {}:{}\n", o.name, o.algorithm, o.hash))
+                .collect(),
+            Field::System => drv::plain(drv.system).into_owned(),
+            Field::Builder => drv::plain(drv.builder).into_owned(),
+            Field::Arguments => drv
+                .arguments
+                .iter()
+                .map(|a| format!("{}\n", drv::plain(a)))
+                .collect(),
+            Field::Variable(name) => drv
+                .environment
+                .iter()
+                .find(|(key, _)| drv::plain(key) == name.as_str())
+                .map(|(_, value)| drv::plain(value).into_owned())
+                .unwrap_or_default(),
+            Field::Source(name) => drv
+                .sources
+                .iter()
+                .filter(|path| base_name(path) == name)
+                .map(|path| format!("{path}\n"))
+                .collect(),
+            Field::Inputs => drv
+                .inputs
+                .iter()
+                .map(|(path, wanted)| format!("{path} {}\n", String::from_utf8_lossy(wanted)))
+                .collect(),
+        }
+    };
+    (of(old), of(new))
+}
+
+/// The store paths in a line.
+fn paths_in(line: &str) -> impl Iterator<Item = String> + '_ {
+    line.match_indices("/nix/store/").map(|(at, _)| {
+        let rest = &line[at..];
+        let end = rest["/nix/store/".len()..]
+            .find(|c: char| !(c.is_ascii_alphanumeric() || "+-._?=".contains(c)))
+            .map_or(rest.len(), |end| end + "/nix/store/".len());
+        rest[..end].to_owned()
+    })
+}
+
+/// Which part of a NixOS system a derivation makes, by its name (nixpkgs, `nixos/lib/systemd-lib.nix`,
+/// `nixos/modules/system/etc/etc.nix`, `…/config/users-groups.nix`, `…/system/activation/top-level.nix`).
+fn part(drv: &Derivation<'_>, name: &str) -> Part {
+    const SCRIPTS: [&str; 6] = [
+        "-pre-start",
+        "-post-start",
+        "-start",
+        "-reload",
+        "-pre-stop",
+        "-post-stop",
+    ];
+    if let Some(script) = name.strip_prefix("unit-script-") {
+        let stem = SCRIPTS
+            .iter()
+            .find_map(|end| script.strip_suffix(end))
+            .unwrap_or(script);
+        return Part::Unit(format!("{stem}.service"));
+    }
+    if let Some(unit) = name.strip_prefix("unit-")
+        && unit.contains('.')
+    {
+        return Part::Unit(unit.to_owned());
+    }
+    if let Some(entry) = name.strip_prefix("etc-")
+        && !entry.is_empty()
+    {
+        return Part::Etc(entry.to_owned());
+    }
+    if name.starts_with("nixos-system-") {
+        return Part::System;
+    }
+    if drv.is_fixed() {
+        return Part::Source;
+    }
+    let (package, _) = super::names::parse_drv_name(name);
+    const KERNELS: [&str; 9] = [
+        "linux",
+        "linux-config",
+        "linux-hardened",
+        "linux-libre",
+        "linux-lqx",
+        "linux-modules",
+        "linux-rt",
+        "linux-xanmod",
+        "linux-zen",
+    ];
+    match package {
+        _ if KERNELS.contains(&package) => Part::Kernel,
+        _ if package == "initrd" || package.starts_with("initrd-") => Part::Initrd,
+        "systemd" => Part::Systemd,
+        _ if name.starts_with("users-groups") => Part::Users,
+        _ if package.starts_with("firewall") || package.starts_with("nftables-rules") => Part::Firewall,
+        _ => Part::Package,
+    }
+}

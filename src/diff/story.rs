@@ -1,0 +1,210 @@
+//! A difference as a person reads it: the causes first, then what was changed for each, folded.
+
+use super::causes::{Attribution, Between, CauseKind};
+use super::explain::{Explained, Part, Root, RootKind};
+use super::names::{compare_versions, parse_drv_name};
+use std::cmp::{Ordering, Reverse};
+use std::collections::BTreeMap;
+
+/// A cause with what came from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chapter {
+    pub title: String,
+    /// What moved or differs below the title: transitive inputs, further files.
+    pub more: Vec<String>,
+    /// One line for each root, the weightiest first.
+    pub lines: Vec<String>,
+}
+
+/// More files than this are not in a title.
+const FILES: usize = 3;
+
+/// The story of a difference between two known commits; without them there is one chapter.
+pub fn chapters(explained: &Explained, told: Option<(&Between, &Attribution)>) -> Vec<Chapter> {
+    let Some((between, attribution)) = told else {
+        let all: Vec<usize> = (0..explained.roots.len()).collect();
+        return match all.is_empty() {
+            true => Vec::new(),
+            false => vec![Chapter {
+                title: "what was changed".into(),
+                more: Vec::new(),
+                lines: lines(explained, &all),
+            }],
+        };
+    };
+    let mut by: BTreeMap<&[usize], Vec<usize>> = BTreeMap::new();
+    for (root, causes) in attribution.of_root.iter().enumerate() {
+        by.entry(causes).or_default().push(root);
+    }
+    let mut chapters: Vec<Chapter> = Vec::new();
+    let mut unexplained = by.remove(&[][..]).unwrap_or_default();
+    for (causes, roots) in by {
+        let titles: Vec<String> = causes.iter().map(|at| title(between, *at)).collect();
+        let several = titles.len() > 1;
+        chapters.push(Chapter {
+            title: titles.join(" and "),
+            more: match several {
+                true => Vec::new(),
+                false => more(between, causes[0]),
+            },
+            lines: lines(explained, &roots),
+        });
+    }
+    for (at, cause) in between.causes.iter().enumerate() {
+        if cause.effect == Some(false) {
+            chapters.push(Chapter {
+                title: format!("{}: no effect", title(between, at)),
+                more: Vec::new(),
+                lines: Vec::new(),
+            });
+        }
+    }
+    if !unexplained.is_empty() || !explained.lost.is_empty() {
+        unexplained.sort_unstable();
+        let mut lines = lines(explained, &unexplained);
+        lines.extend(explained.lost.iter().cloned());
+        chapters.push(Chapter {
+            title: "unexplained".into(),
+            more: Vec::new(),
+            lines,
+        });
+    }
+    chapters
+}
+
+fn title(between: &Between, at: usize) -> String {
+    let cause = &between.causes[at];
+    match cause.kind {
+        CauseKind::Input => {
+            let own = cause
+                .what
+                .iter()
+                .find(|what| what.split(' ').next() == Some(cause.name.as_str()));
+            match own {
+                Some(own) => format!("input {own}"),
+                None => format!("input {}", cause.what.first().unwrap_or(&cause.name)),
+            }
+        }
+        CauseKind::Files if cause.what.len() <= FILES => cause.what.join(", "),
+        CauseKind::Files => {
+            let first = cause.what[..FILES].join(", ");
+            format!("{first} and {} more files", cause.what.len() - FILES)
+        }
+    }
+}
+
+fn more(between: &Between, at: usize) -> Vec<String> {
+    let cause = &between.causes[at];
+    match cause.kind {
+        CauseKind::Input => {
+            let own = title(between, at);
+            let below = cause.what.iter().filter(|what| format!("input {what}") != own);
+            below.map(|what| format!("with {what}")).collect()
+        }
+        CauseKind::Files => Vec::new(),
+    }
+}
+
+/// A line for each root, those that read the same as one.
+fn lines(explained: &Explained, roots: &[usize]) -> Vec<String> {
+    let mut all: BTreeMap<(Reverse<u8>, String), (usize, usize)> = BTreeMap::new();
+    for root in roots {
+        let root = &explained.roots[*root];
+        let entry = all.entry((Reverse(weight(&root.part)), root.text())).or_default();
+        entry.0 += 1;
+        entry.1 = entry.1.max(root.brings);
+    }
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort_by_key(|((weight, _), (_, brings))| (*weight, Reverse(*brings)));
+    all.into_iter()
+        .map(|((_, text), (times, brings))| {
+            let times = match times {
+                1 => String::new(),
+                n => format!(", {n} times"),
+            };
+            let paths = match brings {
+                1 => "1 path".to_owned(),
+                n => format!("{n} paths"),
+            };
+            format!("{text} ({paths}{times})")
+        })
+        .collect()
+}
+
+/// What a reader wants to see first.
+fn weight(part: &Part) -> u8 {
+    match part {
+        Part::Kernel | Part::Initrd => 9,
+        Part::Systemd => 8,
+        Part::Users | Part::Firewall => 7,
+        Part::Unit(_) => 6,
+        Part::Etc(_) => 5,
+        Part::Package => 4,
+        Part::System => 3,
+        Part::Source => 2,
+    }
+}
+
+impl Part {
+    /// The part in a word or two; empty for what its own name says.
+    pub fn word(&self) -> String {
+        match self {
+            Part::Kernel => "kernel".into(),
+            Part::Initrd => "initrd".into(),
+            Part::Systemd => "systemd".into(),
+            Part::Users => "users".into(),
+            Part::Firewall => "firewall".into(),
+            Part::Unit(unit) => unit.clone(),
+            Part::Etc(entry) => format!("/etc: {entry}"),
+            Part::System => "system".into(),
+            Part::Source => "source".into(),
+            Part::Package => String::new(),
+        }
+    }
+}
+
+impl Root {
+    /// `↑ nginx 1.26.1 → 1.26.2`, `~ nginx.service (text)`, `+ ripgrep 15.1.0`
+    pub fn text(&self) -> String {
+        let (package, version) = parse_drv_name(&self.name);
+        let before = self.was.as_deref().map(parse_drv_name);
+        let mark = match (self.kind, before) {
+            (RootKind::Added, _) => '+',
+            (RootKind::Removed, _) => '-',
+            (RootKind::Changed, Some((was, older))) if was == package => {
+                match compare_versions(older, version) {
+                    Ordering::Less => '↑',
+                    Ordering::Greater => '↓',
+                    Ordering::Equal => '~',
+                }
+            }
+            (RootKind::Changed, _) => '~',
+        };
+        let named = |package: &str, version: &str| match version {
+            "" => package.to_owned(),
+            version => format!("{package} {version}"),
+        };
+        let name = match before {
+            Some((was, older)) if was == package && !older.is_empty() && !version.is_empty() => {
+                format!("{package} {older} → {version}")
+            }
+            Some((was, older)) => format!("{} → {}", named(was, older), named(package, version)),
+            None => named(package, version),
+        };
+        let text = match &self.part {
+            Part::Package => name,
+            Part::Unit(_) | Part::Etc(_) => self.part.word(),
+            part => format!("{}: {name}", part.word()),
+        };
+        let fields: Vec<&str> = self.fields.iter().map(|field| field.field.as_str()).collect();
+        let told = self.kind != RootKind::Changed || before.is_some() || fields.is_empty();
+        if told {
+            return format!("{mark} {text}");
+        }
+        let mut shown = fields.iter().take(FILES).copied().collect::<Vec<_>>().join(", ");
+        if fields.len() > FILES {
+            shown += ", …";
+        }
+        format!("{mark} {text}: {shown}")
+    }
+}
