@@ -101,6 +101,7 @@ impl Lab {
             impure: false,
             jobs: 2,
             remote: None,
+            overrides: Vec::new(),
             deadline: SOON,
         }
     }
@@ -185,13 +186,25 @@ fn a_commit_is_evaluated_built_read_rooted_and_copied() {
         assert_eq!(drvs[0].input_drvs.len(), 1);
 
         let dir = format!("test-{}", std::process::id());
-        let first = add_root(&exec, &dir, "release-1", &built.toplevel, SOON)
-            .await
-            .unwrap();
+        let first = add_root(
+            &exec,
+            &dir,
+            "release-1",
+            (&built.toplevel, Some(built.drv.as_str())),
+            SOON,
+        )
+        .await
+        .unwrap();
         assert_eq!(
-            add_root(&exec, &dir, "release-1", &built.toplevel, SOON)
-                .await
-                .unwrap(),
+            add_root(
+                &exec,
+                &dir,
+                "release-1",
+                (&built.toplevel, Some(built.drv.as_str())),
+                SOON
+            )
+            .await
+            .unwrap(),
             first
         );
         assert_eq!(
@@ -209,10 +222,16 @@ fn a_commit_is_evaluated_built_read_rooted_and_copied() {
         let roots = list_roots(&exec, &dir, SOON).await.unwrap();
         assert_eq!(
             roots,
-            [Root {
-                name: "release-1".into(),
-                path: built.toplevel.clone()
-            }]
+            [
+                Root {
+                    name: "release-1".into(),
+                    path: built.toplevel.clone()
+                },
+                Root {
+                    name: "release-1.drv".into(),
+                    path: built.drv.clone()
+                }
+            ]
         );
         remove_root(&exec, &dir, "release-1", SOON).await.unwrap();
         remove_root(&exec, &dir, "release-1", SOON).await.unwrap();

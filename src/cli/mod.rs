@@ -106,6 +106,17 @@ pub struct Reach {
     pub host: Option<String>,
 }
 
+/// How closely changes are explained.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Causes {
+    /// Prove the causes: evaluate with each flake input that moved held back, and say which had no effect
+    #[arg(long)]
+    pub explain: bool,
+    /// Go on although neither an input nor a file that changed accounts for some of the changes
+    #[arg(long)]
+    pub accept_unexplained: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct Check {
     /// The target
@@ -119,6 +130,8 @@ pub struct Check {
     /// This flake input may have moved, although no commit message names it
     #[arg(long, value_name = "NAME")]
     pub accept_input: Vec<String>,
+    #[command(flatten)]
+    pub causes: Causes,
     #[command(flatten)]
     pub reach: Reach,
 }
@@ -139,6 +152,8 @@ pub struct Release {
     /// This flake input may have moved, although no commit message names it
     #[arg(long, value_name = "NAME")]
     pub accept_input: Vec<String>,
+    #[command(flatten)]
+    pub causes: Causes,
     /// This commit mends the withdrawn release TAG
     #[arg(long, value_name = "TAG")]
     pub fixes: Vec<String>,

@@ -15,6 +15,8 @@ pub(super) fn check(args: cli::Check, ui: &Ui) -> ui::Outcome {
         host: args.reach.host,
         accept_drift: args.accept_drift,
         accept_input: args.accept_input,
+        accept_unexplained: args.causes.accept_unexplained,
+        explain: args.causes.explain,
     };
     let stop = Stop::default();
     let run = run::check(world(&repo, ui, &asker, &stop), &target, options);
@@ -29,6 +31,8 @@ pub(super) fn release(args: cli::Release, ui: &Ui) -> ui::Outcome {
             host: args.reach.host,
             accept_drift: args.accept_drift,
             accept_input: args.accept_input,
+            accept_unexplained: args.causes.accept_unexplained,
+            explain: args.causes.explain,
         },
         again: args.again,
         offline: args.offline,

@@ -3,6 +3,7 @@
 //! A lock file is a graph of nodes; people know its inputs by their path from the root (`hyprland/nixpkgs`). An input
 //! that only `follows` another one has no lock of its own and is not listed.
 
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -25,6 +26,9 @@ pub struct LockedInput {
     /// Everything that is locked, except figures derived from it; what decides whether the input moved.
     #[serde(skip)]
     identity: BTreeMap<String, String>,
+    /// Everything that is locked, without JSON's quotes.
+    #[serde(skip)]
+    locked: BTreeMap<String, String>,
 }
 
 /// A lock file that cannot be read, and why.
@@ -139,7 +143,14 @@ fn locked(key: &str, node: &Map<String, Value>) -> Result<LockedInput, BadLock> 
         .filter(|(name, _)| !matches!(name.as_str(), "lastModified" | "revCount"))
         .map(|(name, value)| (name.clone(), value.to_string()))
         .collect();
+    let bare = locked.iter().map(|(name, value)| {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), ToString::to_string);
+        (name.clone(), text)
+    });
     Ok(LockedInput {
+        locked: bare.collect(),
         rev: text("rev"),
         nar_hash: text("narHash"),
         url: url(&text),
@@ -159,6 +170,41 @@ fn url(text: &dyn Fn(&str) -> Option<String>) -> String {
 }
 
 impl LockedInput {
+    /// What is locked as Nix takes it on the command line: its contents where they are in the store, with what is known
+    /// of the commit, which systems carry in their versions; else where they came from.
+    pub fn references(&self, source: Option<&str>) -> Vec<String> {
+        let get = |name: &str| self.locked.get(name);
+        let query = |names: &[&str]| -> String {
+            let known = names.iter().filter_map(|name| Some((name, get(name)?)));
+            let parts: Vec<String> = known
+                .map(|(name, value)| format!("{name}={}", percent_encode(value.as_bytes(), NON_ALPHANUMERIC)))
+                .collect();
+            parts.join("&")
+        };
+        let mut all = Vec::new();
+        if let Some(source) = source {
+            let with = query(&["lastModified", "narHash", "rev", "revCount"]);
+            all.push(format!("path:{source}?{with}"));
+        }
+        let kind = get("type").map_or("", String::as_str);
+        match (kind, get("owner"), get("repo"), get("rev"), get("url")) {
+            ("github" | "gitlab" | "sourcehut", Some(owner), Some(repo), Some(rev), _) => {
+                let host = query(&["host", "narHash"]);
+                all.push(format!("{kind}:{owner}/{repo}/{rev}?{host}"));
+            }
+            ("git", _, _, Some(_), Some(url)) => {
+                let joint = if url.contains('?') { '&' } else { '?' };
+                all.push(format!("git+{url}{joint}{}", query(&["ref", "rev"])));
+            }
+            ("tarball" | "file", _, _, _, Some(url)) => {
+                let joint = if url.contains('?') { '&' } else { '?' };
+                all.push(format!("{kind}+{url}{joint}{}", query(&["narHash"])));
+            }
+            _ => {}
+        }
+        all
+    }
+
     /// The commit's first digits, else those of the contents' hash.
     pub fn short(&self) -> String {
         let text = self.rev.as_deref().or(self.nar_hash.as_deref()).unwrap_or("?");

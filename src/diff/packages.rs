@@ -49,6 +49,9 @@ pub struct Change {
     pub paths: usize,
     /// How many bytes more (or fewer) it takes now.
     pub bytes: i64,
+    /// Whether it stands in the system path itself: somebody chose it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub selected: bool,
 }
 
 /// Both closures in figures.
@@ -210,6 +213,26 @@ impl PackageDiff {
         }
     }
 
+    /// Marks the packages of these paths as selected.
+    pub fn select<'a>(&mut self, paths: impl IntoIterator<Item = PathSize<'a>>) {
+        let names = paths
+            .into_iter()
+            .map(|entry| PackageName::of_path(entry.path, entry.deriver));
+        let chosen: BTreeSet<(String, String)> = names.map(|name| (name.name, name.version)).collect();
+        let lists = [
+            &mut self.upgraded,
+            &mut self.downgraded,
+            &mut self.added,
+            &mut self.removed,
+            &mut self.rebuilt,
+        ];
+        for change in lists.into_iter().flatten() {
+            let version = change.new.as_ref().or(change.old.as_ref());
+            let key = (change.name.clone(), version.cloned().unwrap_or_default());
+            change.selected = chosen.contains(&key);
+        }
+    }
+
     /// Whether the closures are the same set of paths.
     pub fn is_empty(&self) -> bool {
         self.changes().next().is_none()
@@ -305,6 +328,7 @@ fn change(
             paths(after).count()
         },
         bytes: difference(sum(before), sum(after)),
+        selected: false,
     }
 }
 
@@ -364,6 +388,9 @@ impl Change {
             }
         }
         let mut notes = Vec::new();
+        if self.selected {
+            notes.push("selected".to_string());
+        }
         if self.kind == Kind::Rebuilt {
             notes.push(if self.paths == 1 {
                 "rebuilt".to_string()

@@ -8,7 +8,9 @@ use crate::config::{Evaluate, Settings};
 use crate::failure::{Failure, Reason};
 use crate::git::{Commit, Repo};
 use crate::host::Address;
-use crate::nix::{self, BuildKind, BuildRequest, FlakeSource, Flakeref, NixVersion, RemoteBuild, Systems};
+use crate::nix::{
+    self, BuildError, BuildKind, BuildRequest, FlakeSource, Flakeref, NixVersion, RemoteBuild, Systems,
+};
 
 /// What a run builds from.
 pub struct Source<'a> {
@@ -92,6 +94,7 @@ fn request<'a>(
         // On this machine nix.conf may say 0, and then nothing is built here.
         jobs: settings.builder.jobs.unwrap_or(if remote { 4 } else { 0 }),
         remote: None,
+        overrides: Vec::new(),
         deadline: settings.timeouts.build,
     };
     match place {
@@ -119,7 +122,7 @@ pub async fn build(source: &Source<'_>, place: Place<'_>, desk: &Desk, link: &st
         Place::Here => nix::build(&at, &request).await?,
         Place::Host(_) if request.remote.is_some() => {
             let built = nix::build(&at, &request).await?;
-            nix::add_root(&place, source.target, link, &built.toplevel, ROOT).await?;
+            nix::add_root(&place, source.target, link, (&built.toplevel, None), ROOT).await?;
             built
         }
         Place::Host(session) => {
@@ -174,6 +177,21 @@ pub async fn suited(
     let drvs = nix::derivations(&at, &[evaluated.drv], request.deadline).await?;
     let foreign = drvs.first().filter(|drv| !systems.builds(&drv.system));
     Ok(foreign.map(|drv| unsuited(source.target, &drv.system, &wanted, place.name(), &systems)))
+}
+
+/// Evaluates the commit, which [`send`] has sent, with some of its flake inputs taken from elsewhere; builds nothing.
+///
+/// # Errors
+/// It does not evaluate like that.
+pub async fn evaluate_with(
+    source: &Source<'_>,
+    place: Place<'_>,
+    desk: &Desk,
+    overrides: Vec<(String, String)>,
+) -> Result<nix::StorePath, BuildError> {
+    let (at, mut request) = request(source, place, &flake(source, place, desk)?, None);
+    request.overrides = overrides;
+    Ok(nix::evaluate(&at, &request).await?.drv)
 }
 
 /// The refusal of a builder that builds nothing for `system`; `wanted` is what the target calls itself.

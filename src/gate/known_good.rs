@@ -268,7 +268,7 @@ pub async fn forget_on_target(
     }
 }
 
-/// Keeps the closure on the builder, for hosts that lose theirs.
+/// Keeps the closure on the builder, for hosts that lose theirs, and its derivation, for the next diff.
 ///
 /// # Errors
 /// It costs a copy that could be spared one day, not the proof: the caller warns.
@@ -276,10 +276,10 @@ pub async fn root_on_builder(
     builder: Option<Place<'_>>,
     target: &Target,
     name: &str,
-    toplevel: &StorePath,
+    (toplevel, drv): (&StorePath, Option<&str>),
 ) -> Result<(), Failure> {
     match builder {
-        Some(place) => nix::add_root(&place, target.as_str(), name, toplevel, super::build::ROOT)
+        Some(place) => nix::add_root(&place, target.as_str(), name, (toplevel, drv), super::build::ROOT)
             .await
             .map(|_| ()),
         None => Ok(()),

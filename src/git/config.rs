@@ -116,7 +116,9 @@ mod tests {
     fn a_url_is_plain_where_nothing_rewrites_it() {
         let url = |more: &str| {
             let text = format!("remote.Or.igin.url\na:b\0{more}");
-            Config::parse(text.as_bytes()).plain_url("Or.igin").map(str::to_owned)
+            Config::parse(text.as_bytes())
+                .plain_url("Or.igin")
+                .map(str::to_owned)
         };
         assert_eq!(url(""), Some("a:b".to_owned()));
         assert_eq!(url("remote.Or.igin.url\nc:d\0"), None);

@@ -181,7 +181,11 @@ impl Program {
         if let Some(config) = known.as_ref() {
             return Ok(Ok(Arc::clone(config)));
         }
-        let output = run(self.command(&["config", "--list", "-z"].map(Into::into)), b"", LOCAL)?;
+        let output = run(
+            self.command(&["config", "--list", "-z"].map(Into::into)),
+            b"",
+            LOCAL,
+        )?;
         if !output.ok() {
             return Ok(Err(output));
         }

@@ -31,6 +31,8 @@ pub struct BuildRequest {
     /// How many derivations are built at once; 0 leaves it to the builder's own configuration.
     pub jobs: u32,
     pub remote: Option<RemoteBuild>,
+    /// Flake inputs to take from elsewhere than `flake.lock` says: the input's path, and where from.
+    pub overrides: Vec<(String, String)>,
     pub deadline: Duration,
 }
 
@@ -142,7 +144,17 @@ async fn run<E: Exec>(exec: &E, request: &BuildRequest, how: &[&str]) -> Result<
     let jobs = request.jobs.to_string();
     let installable = request.flake.attribute(&request.attribute);
     // What is built is what the commit locks: an input that is not locked is an error, never a fresh download.
-    let mut arguments = vec!["build", "--json", "--no-update-lock-file"];
+    let mut arguments = vec!["build", "--json"];
+    match request.overrides.as_slice() {
+        [] => arguments.push("--no-update-lock-file"),
+        // An input that comes from elsewhere is a change of the lock file, which nobody is to write.
+        overrides => {
+            arguments.push("--no-write-lock-file");
+            for (input, from) in overrides {
+                arguments.extend(["--override-input", input, from]);
+            }
+        }
+    }
     arguments.extend(how);
     if request.jobs > 0 {
         arguments.extend(["--max-jobs", &jobs]);

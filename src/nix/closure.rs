@@ -3,6 +3,7 @@
 use super::exec::{Exec, ExecOutput};
 use super::path::{StorePath, hex, sha256_hex};
 use super::said;
+use super::unshared::Unshared;
 use crate::diff::PathSize;
 use crate::failure::{Failure, Reason};
 use sha2::{Digest, Sha256};
@@ -117,8 +118,6 @@ printf '%s\n' "$paths" | xargs nix-store --dump-db
 }
 
 const READ: &str = read!("");
-/// With the toplevel's own `system` file before it, empty where there is none.
-const READ_SYSTEM: &str = read!(r#"printf '%s\n' "$(cat -- "$1/system" 2>/dev/null)""#);
 /// With what the link `$2` leads to instead of the link, and before all named.
 const READ_LINKED: &str = read!(
     r#"other=$(readlink -f -- "$2")
@@ -153,18 +152,51 @@ pub async fn closure<E: Exec>(
     }
 }
 
-/// Reads the closure of `toplevel`, and what it was built for by its own `system` file (nixpkgs,
-/// `nixos/modules/system/activation/top-level.nix`); `None` where it has none.
+/// What a build came to, with everything that is asked about it.
+#[derive(Debug)]
+pub struct Product {
+    pub closure: Closure,
+    /// What it was built for by its own `system` file (nixpkgs, `nixos/modules/system/activation/top-level.nix`).
+    pub system: Option<String>,
+    /// Its derivations beside those of what ran before; `None` where those are not there, or cannot be read.
+    pub unshared: Option<Unshared>,
+}
+
+/// The toplevel's own `system` file, empty where there is none, the closure, and the derivations, which are read meanwhile:
+/// `$2` is the new derivation, what follows it candidates for the old one.
+const PRODUCT: &str = r#"set -e
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+top=$1
+shift
+[ $# -lt 2 ] || unshared "$@" >"$dir/unshared" 2>/dev/null &
+printf '%s\n' "$(cat -- "$top/system" 2>/dev/null)"
+read_closure "$top"
+wait
+[ ! -e "$dir/unshared" ] || { printf '\n%s\n' derivations && cat "$dir/unshared"; }
+"#;
+
+/// Reads the closure of `toplevel`, which `drv` made, and the derivations that it does not share with the first of `olds`
+/// that is there.
 ///
 /// # Errors
 /// As [`closure`].
-pub async fn closure_and_system<E: Exec>(
+pub async fn product<E: Exec>(
     exec: &E,
     toplevel: &StorePath,
+    drv: &str,
+    olds: &[StorePath],
     deadline: Duration,
-) -> Result<(Closure, Option<String>), Failure> {
-    let mut output = super::script(exec, READ_SYSTEM, &[toplevel.as_str()], None, deadline).await?;
-    let text = output.out();
+) -> Result<Product, Failure> {
+    let text = format!(
+        "unshared() (\n{}\n)\nread_closure() (\n{READ}\n)\n{PRODUCT}",
+        super::unshared::SCRIPT
+    );
+    let mut arguments = vec![toplevel.as_str(), drv];
+    arguments.extend(olds.iter().map(StorePath::as_str));
+    let mut output = super::script(exec, &text, &arguments, None, deadline).await?;
+    let (head, derivations) = split(std::mem::take(&mut output.stdout));
+    let text = String::from_utf8_lossy(&head);
     let (system, rest) = text.split_once('\n').unwrap_or_default();
     output.stdout = rest.as_bytes().to_vec();
     let closure = match closure_of(toplevel, &output) {
@@ -172,7 +204,24 @@ pub async fn closure_and_system<E: Exec>(
         result => result?,
     };
     let system = system.trim();
-    Ok((closure, (!system.is_empty()).then(|| system.to_owned())))
+    Ok(Product {
+        closure,
+        system: (!system.is_empty()).then(|| system.to_owned()),
+        unshared: Unshared::parse(&derivations).ok().flatten(),
+    })
+}
+
+/// What comes before the line `derivations`, and what after it.
+fn split(mut printed: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
+    const MARK: &[u8] = b"\nderivations\n";
+    match memchr::memmem::find(&printed, MARK) {
+        Some(at) => {
+            let rest = printed.split_off(at + MARK.len());
+            printed.truncate(at);
+            (printed, rest)
+        }
+        None => (printed, Vec::new()),
+    }
 }
 
 /// Reads the closure of `toplevel` and that of what `link` leads to, which share most of their paths, in one command.

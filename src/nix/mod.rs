@@ -20,10 +20,11 @@ mod presence;
 mod roots;
 mod said;
 mod system;
+mod unshared;
 
 pub use build::{BuildError, BuildKind, BuildRequest, Built, Evaluated, RemoteBuild, build, evaluate};
 pub use closure::{
-    Closure, PathInfo, closure, closure_and_linked, closure_and_system, closure_of, parse_dump_db,
+    Closure, PathInfo, Product, closure, closure_and_linked, closure_of, parse_dump_db, product,
 };
 pub use collect::collect_garbage;
 pub use copy::{CopyError, CopyKind, CopyRequest, Missing, archive_inputs, copy, missing};
@@ -35,11 +36,12 @@ pub use json::{
 };
 pub use mend::{drop_seed, forget_sql, have, rejoin_sql, repair_paths, seed, seedable, surgery};
 pub use orphans::end_orphaned_copies;
-pub use path::{BadStorePath, StorePath, sha256_hex};
+pub use path::{BadStorePath, StorePath, sha256_hex, source_path};
 pub use presence::{Presence, presence, room_before_copy};
 pub use roots::{Root, add_root, list_roots, remove_root};
 pub use said::{Complaint, complaints};
 pub use system::{Implementation, NixVersion, Systems, nix_version, store_info, systems};
+pub use unshared::{Unshared, unshared};
 
 use crate::failure::Failure;
 use std::time::Duration;

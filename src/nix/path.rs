@@ -153,6 +153,33 @@ fn from_nix32(digits: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
+/// Nix's base 32 of bytes.
+fn to_nix32(bytes: &[u8]) -> String {
+    let digits = (bytes.len() * 8).div_ceil(5);
+    (0..digits)
+        .rev()
+        .map(|place| {
+            let (index, shift) = (place * 5 / 8, place * 5 % 8);
+            let byte = |at: usize| u16::from(bytes.get(at).copied().unwrap_or(0));
+            let value = (byte(index) >> shift) | (byte(index + 1) << (8 - shift));
+            char::from(NIX32[usize::from(value & 31)])
+        })
+        .collect()
+}
+
+/// Where the contents of a flake input are in the store, by their NAR hash (Nix manual, "Store path": a `source` that is
+/// hashed recursively by SHA-256 and refers to nothing).
+pub fn source_path(nar_hash: &str) -> Option<String> {
+    use sha2::{Digest, Sha256};
+    let hash = sha256_hex(nar_hash)?;
+    let sum = Sha256::digest(format!("source:sha256:{hash}:/nix/store:source"));
+    let mut short = [0u8; 20];
+    for (at, byte) in sum.iter().enumerate() {
+        short[at % 20] ^= byte;
+    }
+    Some(format!("{STORE}{}-source", to_nix32(&short)))
+}
+
 /// Bytes as lower-case hex digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     use fmt::Write;
@@ -194,6 +221,13 @@ mod tests {
         }
         // 52 digits hold 260 bits: the four surplus ones must be zero.
         assert_eq!(sha256_hex(&"z".repeat(52)), None);
+    }
+
+    #[test]
+    fn bytes_come_back_from_base_32() {
+        let bytes: Vec<u8> = (0..32).map(|n| n * 7 + 3).collect();
+        assert_eq!(from_nix32(&to_nix32(&bytes)).map(Vec::from), Some(bytes));
+        assert_eq!(source_path("sha1:00"), None);
     }
 
     #[test]

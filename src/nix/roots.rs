@@ -37,7 +37,15 @@ fi
 printf '%s\n' "$dir/$2"
 "#;
 
-const REMOVE: &str = r#"rm -f -- "$dir/$2"
+/// The same for the path's derivation, as `<name>.drv`: where `keep-derivations` is off, the next diff would find none.
+/// Best effort: what it costs is the words of a diff.
+const ADD_DRV: &str = r#"[ -z "$4" ] || [ ! -e "$4" ] || {
+    if [ "$(id -u)" = 0 ]; then ln -sfn -- "$4" "$dir/$2.drv"
+    else nix --extra-experimental-features nix-command build --out-link "$dir/$2.drv" "$4"; fi
+} >/dev/null 2>&1 || :
+"#;
+
+const REMOVE: &str = r#"rm -f -- "$dir/$2" "$dir/$2.drv"
 rmdir -- "$dir" 2>/dev/null || :
 "#;
 
@@ -72,18 +80,20 @@ fn check(what: &str, text: &str) -> Result<(), Failure> {
     ))
 }
 
-/// Roots `path` as `<dir>/<name>`; says where the link is. An existing root of that name is replaced.
+/// Roots `path` as `<dir>/<name>`; says where the link is. An existing root of that name is replaced. `drv` is kept with
+/// it, if it is there.
 pub async fn add_root<E: Exec>(
     exec: &E,
     dir: &str,
     name: &str,
-    path: &StorePath,
+    (path, drv): (&StorePath, Option<&str>),
     deadline: Duration,
 ) -> Result<String, Failure> {
     check("directory", dir)?;
     check("name", name)?;
-    let text = format!("{WHERE}{ADD}");
-    let output = super::script(exec, &text, &[dir, name, path.as_str()], None, deadline).await?;
+    let text = format!("{WHERE}{ADD}{ADD_DRV}");
+    let arguments = [dir, name, path.as_str(), drv.unwrap_or_default()];
+    let output = super::script(exec, &text, &arguments, None, deadline).await?;
     if !output.ok() {
         return Err(said::failure(
             Reason::Store,

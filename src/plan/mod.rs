@@ -2,4 +2,4 @@
 
 mod risk;
 
-pub use risk::risky;
+pub use risk::{Risk, risk_of, risky};

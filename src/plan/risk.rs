@@ -1,4 +1,8 @@
-//! Which units can take the way to a host with them when they are stopped or restarted.
+//! Which changes can take the way to a host with them: units that are stopped or restarted, parts of the system.
+
+use crate::diff::Part;
+use std::collections::BTreeSet;
+use std::fmt;
 
 /// Stems of unit names (NixOS modules' and systemd's own) that carry the login, the network, or the bus that
 /// `switch-to-configuration` itself talks over.
@@ -35,6 +39,63 @@ pub fn risky(unit: &str) -> Option<&'static str> {
         .iter()
         .find(|(name, _)| is_of(stem, name))
         .map(|(_, why)| *why)
+}
+
+/// How much a change can break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Risk {
+    /// Only packages.
+    Low,
+    /// Units or files in `/etc`.
+    Medium,
+    /// The kernel, the way in, or what everything else hangs from.
+    High,
+}
+
+impl fmt::Display for Risk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Risk::Low => "LOW",
+            Risk::Medium => "MEDIUM",
+            Risk::High => "HIGH",
+        })
+    }
+}
+
+/// Files in `/etc` that decide who gets in, by the beginning of their base names.
+const FILES: &[(&str, &str)] = &[
+    ("sshd_config", "the way in"),
+    ("sudoers", "privileges"),
+    ("nftables", "the firewall"),
+    ("resolv.conf", "name lookups"),
+    ("pam", "logins"),
+];
+
+/// The risk of a change in these parts of a system, and what makes it that.
+pub fn risk_of<'a>(parts: impl IntoIterator<Item = &'a Part>) -> (Risk, Vec<String>) {
+    let mut high = BTreeSet::new();
+    let mut medium = BTreeSet::new();
+    for part in parts {
+        let why = match part {
+            Part::Kernel | Part::Initrd | Part::Systemd | Part::Users | Part::Firewall => Some(part.word()),
+            Part::Unit(unit) => risky(unit).map(|why| format!("{unit} ({why})")),
+            Part::Etc(entry) => {
+                let known = FILES.iter().find(|(name, _)| entry.starts_with(name));
+                known.map(|(_, why)| format!("/etc: {entry} ({why})"))
+            }
+            Part::System | Part::Source | Part::Package => continue,
+        };
+        match why {
+            Some(why) => high.insert(why),
+            None => medium.insert(part.word()),
+        };
+    }
+    match (high.is_empty(), medium.is_empty()) {
+        (false, _) => (Risk::High, high.into_iter().collect()),
+        (true, false) => (Risk::Medium, medium.into_iter().collect()),
+        (true, true) => (Risk::Low, Vec::new()),
+    }
 }
 
 /// `network` matches `network`, `network-setup` and `network@eth0`, not `networkd-dispatcher`.
@@ -87,6 +148,35 @@ mod tests {
         ] {
             assert_eq!(risky(unit), None, "{unit}");
         }
+    }
+
+    #[test]
+    fn s4_9_kernel_network_sshd_and_systemd_are_high() {
+        let unit = |name: &str| Part::Unit(name.into());
+        let risk = |parts: &[Part]| risk_of(parts).0;
+        for part in [
+            Part::Kernel,
+            Part::Initrd,
+            Part::Systemd,
+            Part::Users,
+            Part::Firewall,
+            unit("sshd.service"),
+            unit("network-addresses-eth0.service"),
+            Part::Etc("sshd_config".into()),
+            Part::Etc("sudoers".into()),
+        ] {
+            assert_eq!(
+                risk(&[Part::Package, unit("app.service"), part.clone()]),
+                Risk::High,
+                "{part:?}"
+            );
+        }
+        assert_eq!(risk(&[unit("app.service")]), Risk::Medium);
+        assert_eq!(risk(&[Part::Etc("app.conf".into())]), Risk::Medium);
+        assert_eq!(risk(&[Part::Package, Part::System, Part::Source]), Risk::Low);
+        assert_eq!(risk(&[]), Risk::Low);
+        let (_, why) = risk_of(&[Part::Kernel, unit("sshd.service"), unit("app.service")]);
+        assert_eq!(why, ["kernel", "sshd.service (the way in)"]);
     }
 
     #[test]

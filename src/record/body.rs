@@ -226,11 +226,15 @@ fn summary(diff: &DiffEvidence) -> String {
         .filter(|(n, _)| *n > 0)
         .map(|(n, word)| format!("{n} {word}"))
         .collect();
-    if parts.is_empty() {
+    let mut text = if parts.is_empty() {
         "no package changed".to_owned()
     } else {
         format!("{}; {:+} bytes", parts.join(", "), diff.bytes_delta)
+    };
+    if let (Some(changed), Some(explained)) = (diff.changed_paths, diff.explained_paths) {
+        text += &format!("; {explained} of {changed} changed paths explained");
     }
+    text
 }
 
 /// A name or a mail as git allows it in a tagger line.

@@ -48,7 +48,18 @@ pub struct DiffEvidence {
     /// Which flake inputs moved, old to new.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<String>,
-    /// How many lines and inputs were cut.
+    /// Each cause, and indented below it what was changed for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<String>,
+    /// How many paths came or went, and how many of them a cause explains; unknown without both commits and derivations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_paths: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explained_paths: Option<u64>,
+    /// `risk: HIGH (kernel)`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<String>,
+    /// How many lines, inputs and causes were cut.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more: u64,
 }
@@ -299,6 +310,8 @@ impl Evidence {
         if let Some(diff) = &mut self.diff {
             diff.lines.iter_mut().for_each(&mut *f);
             diff.inputs.iter_mut().for_each(&mut *f);
+            diff.causes.iter_mut().for_each(&mut *f);
+            diff.risk.iter_mut().for_each(&mut *f);
         }
         if let Some(p) = &mut self.plan {
             for units in [
@@ -329,6 +342,7 @@ impl Evidence {
         if let Some(diff) = &mut self.diff {
             keep(&mut diff.lines, most, &mut diff.more);
             keep(&mut diff.inputs, most, &mut diff.more);
+            keep(&mut diff.causes, most, &mut diff.more);
         }
         if let Some(p) = &mut self.plan {
             for units in [

@@ -105,7 +105,10 @@ async fn rooted(
     let (target, toplevel) = (&run.target, mark.toplevel);
     known_good::root_on_target(session, target, &made, &root, toplevel.as_str(), before).await?;
     let builder = mark.builder.filter(|_| mark.kind == Kind::Release);
-    if let Err(failure) = known_good::root_on_builder(builder, target, &record.name.leaf(), toplevel).await {
+    let drv = record.evidence.drv.as_deref();
+    if let Err(failure) =
+        known_good::root_on_builder(builder, target, &record.name.leaf(), (toplevel, drv)).await
+    {
         run.log.warn(format!("no root on the builder: {}", failure.what));
     }
     drop_superfluous(run, session, mark).await;

@@ -64,6 +64,7 @@ pub(super) async fn mark(
         let marking = marking(run, mark);
         let (name, root) = (made.name.leaf(), root_name(mark.restores.as_ref(), &made.name));
         let builder = mark.builder.filter(|_| mark.kind == Kind::Release);
+        let drv = run.evidence.drv.clone();
         // The remote, the target and the builder are three places; none waits for another.
         let (published, rooted, kept) = tokio::join!(
             marking.publish(&mut run.log, &made, &remote),
@@ -83,7 +84,7 @@ pub(super) async fn mark(
                 }
                 Ok(())
             },
-            known_good::root_on_builder(builder, &target, &name, mark.toplevel),
+            known_good::root_on_builder(builder, &target, &name, (mark.toplevel, drv.as_deref())),
         );
         if let Err(failure) = kept {
             run.log.warn(format!("no root on the builder: {}", failure.what));

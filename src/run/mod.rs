@@ -3,6 +3,7 @@
 pub mod cancel;
 mod deliver;
 mod early;
+mod explain;
 mod finish;
 mod hooks;
 pub mod journal;

@@ -9,7 +9,7 @@ use crate::gate::Place;
 use crate::gate::build::{self, Desk, Source};
 use crate::git::{Commit, Repo};
 use crate::host::{ConnectError, RunDir, Session};
-use crate::nix::{self, Closure, StorePath};
+use crate::nix::{self, BuildError, Closure, StorePath, Unshared};
 use crate::record::Target;
 
 /// What is to be built, for whom.
@@ -20,6 +20,8 @@ pub(super) struct Order<'a> {
     pub run: &'a str,
     pub target: &'a Target,
     pub dir: &'a RunDir,
+    /// The derivation of what should run there now, by its record.
+    pub before: Vec<StorePath>,
 }
 
 /// A run's place at its builder, each part made once by whoever needs it first: the connection, what the builder is,
@@ -53,6 +55,8 @@ pub(super) struct Product {
     pub system: String,
     pub nix_version: String,
     pub closure: Closure,
+    /// Its derivations beside those of what should run.
+    pub unshared: Option<Unshared>,
 }
 
 impl Order<'_> {
@@ -74,6 +78,11 @@ impl Order<'_> {
             None if self.on_target() || self.elsewhere().is_some() => None,
             None => Some(Place::Here),
         }
+    }
+
+    /// Where it is built; `target` is the target's session.
+    pub fn place<'b>(&self, bench: &'b Bench, target: &'b Session) -> Place<'b> {
+        self.keeper(bench).unwrap_or(Place::Host(target))
     }
 
     /// Connects to a builder that is a host of its own; `bench` then holds the connection.
@@ -108,12 +117,13 @@ impl Order<'_> {
         sent?;
         let built = build::build(&self.source(), place, desk, &self.link()).await?;
         let limit = self.settings.timeouts.build;
-        let (closure, system) = nix::closure_and_system(&place, &built.toplevel, limit).await?;
+        let product = nix::product(&place, &built.toplevel, &built.drv, &self.before, limit).await?;
         Ok(Product {
             drv: built.drv,
-            system: system.unwrap_or(built.system),
+            system: product.system.unwrap_or(built.system),
             nix_version: built.nix_version,
-            closure,
+            closure: product.closure,
+            unshared: product.unshared,
             toplevel: built.toplevel,
         })
     }
@@ -144,6 +154,18 @@ impl Order<'_> {
             Ok(Some(failure)) => Err(failure),
             _ => Ok(()),
         }
+    }
+
+    /// The derivation that the commit evaluates to with some flake inputs taken from elsewhere.
+    pub async fn evaluated(
+        &self,
+        place: Place<'_>,
+        bench: &Bench,
+        overrides: Vec<(String, String)>,
+    ) -> Result<StorePath, BuildError> {
+        let desk = self.desk(place, bench).await?;
+        self.sent(place, bench).await?;
+        build::evaluate_with(&self.source(), place, desk, overrides).await
     }
 
     async fn desk<'b>(&self, place: Place<'_>, bench: &'b Bench) -> Result<&'b Desk, Failure> {

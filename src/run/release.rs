@@ -1,23 +1,26 @@
 //! `check` and `release`.
 
-use std::path::Path;
 use std::pin::pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::deliver::{Delivery, Options, Outcome, deliver};
 use super::journal::{self, Verb};
 use super::product::{self, Bench, Order, Product};
-use super::{Run, World, hooks, reach, resolve};
+use super::{Run, World, explain, hooks, reach, resolve};
 use crate::config::{Config, Evaluate, Settings};
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
+use crate::gate::diff::{self, Difference};
 use crate::gate::known_good::RemoteSide;
 use crate::gate::preflight::{self, Fit, Rules};
-use crate::gate::{GateLog, Place, build, diff};
-use crate::git::{Commit, Repo};
+use crate::gate::{GateLog, Place, build};
+use crate::git::{Commit, Repo, Which};
 use crate::host::{Facts, RunDir};
-use crate::nix::{self, Closure, StorePath};
-use crate::record::{Kind, Ledger, Target};
+use crate::nix::{self, Closure, StorePath, Unshared};
+use crate::record::{Kind, Ledger, Record, Target};
+
+/// How long the derivations may take; the gate goes on without them.
+const DERIVATIONS: Duration = Duration::from_secs(120);
 
 /// `check`'s words.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +29,10 @@ pub struct CheckOptions {
     pub host: Option<String>,
     pub accept_drift: bool,
     pub accept_input: Vec<String>,
+    /// Go on although no cause explains some of the changes.
+    pub accept_unexplained: bool,
+    /// Prove the causes: evaluate with each moved input held back.
+    pub explain: bool,
 }
 
 /// `release`'s words.
@@ -151,6 +158,7 @@ async fn drive(
         run: &id,
         target: &target,
         dir: &dir,
+        before: recorded_drv(repo, &target),
     };
     let bench = Bench::default();
 
@@ -249,7 +257,12 @@ async fn drive(
     };
     let on_target = order.on_target();
     let compared = match product {
-        Ok(product) => compared(run, resolved, options, verb, &mut ready, product).await,
+        Ok(product) => {
+            let running = ready.running.take();
+            let place = order.place(&bench, &ready.fit.session);
+            let work = (&order, place, &bench);
+            compared(run, (resolved, options, verb), (&ready, running), work, product).await
+        }
         Err(failure) => Err(failure),
     };
     let (toplevel, closure) = match compared {
@@ -522,13 +535,22 @@ enum Compared {
     Same(Outcome),
 }
 
+/// The derivation of what should run on the target, by its newest record here.
+fn recorded_drv(repo: &Repo, target: &Target) -> Vec<StorePath> {
+    let head = || {
+        let oid = repo.ledger_head(target, Which::Local).ok()??;
+        Record::parse(oid, &repo.tag(&oid).ok()??, None).ok()
+    };
+    let drv = head().and_then(|record| StorePath::new(&record.evidence.drv?).ok());
+    drv.into_iter().collect()
+}
+
 /// Gate 2's result and gate 3.
 async fn compared(
     run: &mut Run<'_>,
-    resolved: &Resolved,
-    options: &ReleaseOptions,
-    verb: Verb,
-    ready: &mut Ready,
+    (resolved, options, verb): (&Resolved, &ReleaseOptions, Verb),
+    (ready, known): (&Ready, Option<Closure>),
+    (order, place, bench): (&Order<'_>, Place<'_>, &Bench),
     product: Product,
 ) -> Result<Compared, Failure> {
     let repo = run.world.repo;
@@ -557,7 +579,7 @@ async fn compared(
         Failure::failed(Reason::Check, format!("{target}: what runs is no toplevel")).why(bad.to_string())
     })?;
     let new = product.closure;
-    let known = ready.running.take().filter(|closure| closure.toplevel == running);
+    let known = known.filter(|closure| closure.toplevel == running);
     let old = match (running == toplevel, known) {
         (true, _) => None,
         (_, Some(closure)) => Some(closure),
@@ -566,34 +588,93 @@ async fn compared(
             Some(nix::closure(&place, &running, settings.timeouts.build).await?)
         }
     };
-    let (mut evidence, headline) = diff::packages(&mut run.log, old.as_ref().unwrap_or(&new), &new);
     let base = ledger
         .map(Ledger::head)
         .filter(|head| head.evidence.toplevel == running.as_str());
-    if let Some(base) = base {
-        let range = (&base.commit, &commit.id);
-        let accepted = &options.check.accept_input;
-        evidence.inputs = diff::inputs(
-            &mut run.log,
-            repo,
-            &settings.flake,
-            range,
-            settings.input_drift,
-            accepted,
-        )?;
+    let range = base.map(|base| (&base.commit, &commit.id));
+    let (moved, between) = match range.filter(|_| old.is_some()) {
+        Some(range) => {
+            let (moved, between) = diff::between(&mut run.log, repo, &settings.flake, range)?;
+            (Some(moved), Some(between))
+        }
+        None => (None, None),
+    };
+    let recorded = base.and_then(|base| base.evidence.drv.clone());
+    let derivations = match &old {
+        None => None,
+        Some(old) => {
+            let drv = StorePath::new(run.evidence.drv.as_deref().unwrap_or_default());
+            read(run, old, recorded, drv.ok(), product.unshared, place).await
+        }
+    };
+    let sides = (old.as_ref().unwrap_or(&new), &new);
+    let (mut difference, bad) = Difference::new(sides, derivations.as_ref(), between);
+    if let Some(bad) = bad {
+        run.log
+            .note(format!("the derivations do not fit together: {bad}"));
     }
+    if options.check.explain
+        && let (Some(derivations), Some(moved)) = (&derivations, &moved)
+    {
+        let work = (order, place, bench);
+        let sides = (&derivations.old, &derivations.new);
+        explain::prove(run, &mut difference, work, sides, moved).await;
+    }
+    let (mut evidence, headline) = diff::shown(&mut run.log, &difference);
+    if let (Some(range), Some(moved)) = (range, &moved) {
+        let policy = (settings.input_drift, options.check.accept_input.as_slice());
+        let told = difference.attribution.is_some();
+        evidence.inputs = diff::inputs(&mut run.log, repo, moved, range, policy, told)?;
+    }
+    diff::unexplained(&mut run.log, &difference, options.check.accept_unexplained)?;
     run.evidence.diff = Some(evidence);
     run.evidence.nar_hash = format!("sha256:{}", new.toplevel_hash());
     run.evidence.closure_digest = new.digest();
     run.evidence.paths = new.count() as u64;
     run.evidence.bytes = new.bytes();
-    let lock = Path::new(settings.flake.trim_start_matches("./").trim_matches('.')).join("flake.lock");
     run.evidence.flake_lock_sha256 = repo
-        .read_file(&commit.id, &lock)?
+        .read_file(&commit.id, &diff::lock_file(&settings.flake))?
         .map(|bytes| crate::record::sha256_hex(&bytes));
     run.attach(journal::CLOSURE, listed(&new).into_bytes());
     run.log.pass(headline);
     Ok(Compared::New(toplevel, new))
+}
+
+/// The derivations beside those of what runs: read with the product where its record was right, else now. What cannot be
+/// told without them is said.
+async fn read(
+    run: &mut Run<'_>,
+    old: &Closure,
+    recorded: Option<String>,
+    drv: Option<StorePath>,
+    known: Option<Unshared>,
+    place: Place<'_>,
+) -> Option<Unshared> {
+    let drv = drv?;
+    let deriver = old.get(&old.toplevel).and_then(|entry| entry.deriver.clone());
+    let recorded = recorded.and_then(|path| StorePath::new(&path).ok());
+    let olds: Vec<StorePath> = recorded.into_iter().chain(deriver).collect();
+    if let Some(known) = known.filter(|known| olds.contains(&known.old)) {
+        return Some(known);
+    }
+    let read = match olds.is_empty() {
+        true => Ok(None),
+        false => nix::unshared(&place, &drv, &olds, DERIVATIONS).await,
+    };
+    match read {
+        Ok(Some(unshared)) => Some(unshared),
+        Ok(None) => {
+            run.log.finding(format!(
+                "{} has no derivations of what runs: what was changed is told by names alone",
+                place.name()
+            ));
+            None
+        }
+        Err(failure) => {
+            run.log.note(format!("{}: told by names alone", failure.what));
+            None
+        }
+    }
 }
 
 fn listed(closure: &Closure) -> String {

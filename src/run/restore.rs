@@ -7,12 +7,12 @@ use super::{Run, World, reach, resolve};
 use crate::config::Settings;
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
+use crate::gate::Place;
+use crate::gate::diff::{self, Difference};
 use crate::gate::known_good::RemoteSide;
 use crate::gate::preflight::{self, Fit, Rules};
-use crate::gate::{Place, diff};
 use crate::host::{Endpoint, Facts, RunDir, Session};
 use crate::nix::{self, Closure, StorePath};
-use crate::record::evidence::DiffEvidence;
 use crate::record::{Choice, Evidence, Kind, Ledger, OnHost, Record, Target};
 
 /// `rollback`'s and `deploy`'s words.
@@ -471,7 +471,8 @@ async fn compared(
     };
     match old {
         Ok(old) => {
-            let (evidence, headline): (DiffEvidence, String) = diff::packages(&mut run.log, &old, closure);
+            let (difference, _) = Difference::new((&old, closure), None, None);
+            let (evidence, headline) = diff::shown(&mut run.log, &difference);
             run.evidence.diff = Some(evidence);
             headline
         }

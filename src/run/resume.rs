@@ -126,6 +126,7 @@ async fn drive(run: &mut Run<'_>, settings: &Settings, commit: &Commit) -> Resul
         run: &id,
         target: &target,
         dir: &dir,
+        before: Vec::new(),
     };
     let bench = Bench::default();
     let ready = on_host(run, settings, commit, &endpoint, &mut session).await;

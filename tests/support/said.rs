@@ -78,6 +78,7 @@ pub fn request() -> BuildRequest {
         impure: false,
         jobs: 4,
         remote: None,
+        overrides: Vec::new(),
         deadline: Duration::from_secs(5),
     }
 }

@@ -93,10 +93,7 @@ impl Plan {
             ),
             ("p_lease", self.lease.as_secs().max(2).to_string()),
             ("p_activate", self.activate.as_secs().max(1).to_string()),
-            (
-                "p_container",
-                line(self.container.as_deref().unwrap_or_default()),
-            ),
+            ("p_container", line(self.container.as_deref().unwrap_or_default())),
             (
                 "p_reboot",
                 flag(self.reboot_on_failed_revert && !self.never_reboot && self.container.is_none() && boot),
