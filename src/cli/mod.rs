@@ -61,6 +61,8 @@ pub enum Command {
     Log(Log),
     /// One record with its evidence
     Show(Show),
+    /// What differs between two of a record, a commit and what runs, and why
+    Diff(Diff),
     /// Check records, their chain and their refs
     Verify(Verify),
     /// Publish records that were made while the remote was out of reach
@@ -253,6 +255,29 @@ pub struct Log {
 pub struct Show {
     /// A record (release/cortex/20261120T031402Z-0123456789ab), a target's newest (cortex), or a run
     pub what: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The target
+    pub target: String,
+    /// A record, a commit, or `live`: what runs
+    #[arg(default_value = "live")]
+    pub from: String,
+    /// The same
+    #[arg(default_value = "HEAD")]
+    pub to: String,
+    /// The lines that were changed in each unit, file and recipe
+    #[arg(long)]
+    pub text: bool,
+    /// Everything: no list is folded
+    #[arg(long)]
+    pub all: bool,
+    /// Prove the causes: evaluate TO with each flake input that moved held back, and say which had no effect
+    #[arg(long)]
+    pub explain: bool,
+    #[command(flatten)]
+    pub reach: Reach,
 }
 
 #[derive(Debug, Args)]

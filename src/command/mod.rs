@@ -37,6 +37,7 @@ pub fn run(command: Command, ui: &Ui) -> Outcome {
         Command::Show(args) => records::show(&args, ui),
         Command::Verify(args) => verify::verify(&args, ui),
         Command::Prune(args) => store::prune(args, ui),
+        Command::Diff(args) => runs::diff(args, ui),
         Command::Store(args) => store::store(args, ui),
         Command::Hook(args) => hooks(args, ui),
         Command::Config(args) => config::config(args, ui),

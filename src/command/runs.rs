@@ -5,7 +5,8 @@ use serde_json::json;
 use super::{person, repository, target, wait, wait_for, world};
 use crate::cli;
 use crate::failure::{Exit, Failure};
-use crate::run::{self, CheckOptions, ReleaseOptions, RestoreOptions, Stop};
+use crate::run::{self, CheckOptions, CompareOptions, ReleaseOptions, RestoreOptions, Stop};
+use crate::ui::diff::Folds;
 use crate::ui::{self, Ui};
 
 pub(super) fn check(args: cli::Check, ui: &Ui) -> ui::Outcome {
@@ -97,6 +98,27 @@ pub(super) fn health(args: cli::Health, ui: &Ui) -> ui::Outcome {
         json!({ "target": target.as_str(), "healthy": true }),
     );
     Ok(exit)
+}
+
+pub(super) fn diff(args: cli::Diff, ui: &Ui) -> ui::Outcome {
+    let (repo, target, asker) = (repository()?, target(&args.target)?, person(ui));
+    let options = CompareOptions {
+        from: args.from,
+        to: args.to,
+        host: args.reach.host,
+        explain: args.explain,
+    };
+    let stop = Stop::default();
+    let compared = wait(run::compare(world(&repo, ui, &asker, &stop), &target, &options))?;
+    let folds = Folds {
+        text: args.text,
+        all: args.all,
+    };
+    ui.answer(
+        &ui::diff::text(&target, &compared, folds, ui.answers),
+        ui::diff::json(&target, &compared),
+    );
+    Ok(Exit::Done)
 }
 
 pub(super) fn resume(args: cli::Resume, ui: &Ui) -> ui::Outcome {

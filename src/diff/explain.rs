@@ -2,7 +2,7 @@
 //! or dropped are the roots, and each other path follows some of them.
 
 use super::drv::{self, Derivation};
-use super::units::changed_lines;
+use super::units::{changed_lines, changed_words};
 use super::walk::{BadGraph, Field, Walk, base_name};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -401,6 +401,10 @@ fn changed(walk: &Walk<'_>, at: usize, needs: &[String]) -> Root {
             mentions.extend(paths_in(line));
         }
         if *field != Field::Name {
+            let lines = match field {
+                Field::Source(_) | Field::Inputs => lines,
+                _ => changed_words(&before, &after),
+            };
             let cut = lines.len().saturating_sub(MOST_LINES);
             let mut lines: Vec<String> = lines.into_iter().take(MOST_LINES).collect();
             if cut > 0 {

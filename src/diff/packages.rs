@@ -34,6 +34,7 @@ pub enum Kind {
 
 /// One changed version of one package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Change {
     pub kind: Kind,
     pub name: String,
@@ -56,6 +57,7 @@ pub struct Change {
 
 /// Both closures in figures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Totals {
     pub paths_before: usize,
     pub paths_after: usize,

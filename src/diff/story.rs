@@ -12,8 +12,16 @@ pub struct Chapter {
     pub title: String,
     /// What moved or differs below the title: transitive inputs, further files.
     pub more: Vec<String>,
-    /// One line for each root, the weightiest first.
-    pub lines: Vec<String>,
+    /// One for each root, the weightiest first.
+    pub lines: Vec<Line>,
+}
+
+/// A root in one line, and what was changed in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    pub text: String,
+    /// Each field that was changed with its lines, `- …` and `+ …`, indented.
+    pub details: Vec<String>,
 }
 
 /// More files than this are not in a title.
@@ -42,9 +50,9 @@ pub fn chapters(explained: &Explained, told: Option<(&Between, &Attribution)>) -
         let titles: Vec<String> = causes.iter().map(|at| title(between, *at)).collect();
         let several = titles.len() > 1;
         chapters.push(Chapter {
-            title: titles.join(" and "),
+            title: titles.join(" or "),
             more: match several {
-                true => Vec::new(),
+                true => vec!["(one of them, or both: --explain tells)".to_owned()],
                 false => more(between, causes[0]),
             },
             lines: lines(explained, &roots),
@@ -62,7 +70,10 @@ pub fn chapters(explained: &Explained, told: Option<(&Between, &Attribution)>) -
     if !unexplained.is_empty() || !explained.lost.is_empty() {
         unexplained.sort_unstable();
         let mut lines = lines(explained, &unexplained);
-        lines.extend(explained.lost.iter().cloned());
+        lines.extend(explained.lost.iter().map(|path| Line {
+            text: path.clone(),
+            details: Vec::new(),
+        }));
         chapters.push(Chapter {
             title: "unexplained".into(),
             more: Vec::new(),
@@ -106,27 +117,46 @@ fn more(between: &Between, at: usize) -> Vec<String> {
 }
 
 /// A line for each root, those that read the same as one.
-fn lines(explained: &Explained, roots: &[usize]) -> Vec<String> {
-    let mut all: BTreeMap<(Reverse<u8>, String), (usize, usize)> = BTreeMap::new();
+fn lines(explained: &Explained, roots: &[usize]) -> Vec<Line> {
+    struct Same<'a> {
+        weight: u8,
+        times: usize,
+        brings: usize,
+        first: &'a Root,
+    }
+    let mut all: BTreeMap<String, Same<'_>> = BTreeMap::new();
     for root in roots {
         let root = &explained.roots[*root];
-        let entry = all.entry((Reverse(weight(&root.part)), root.text())).or_default();
-        entry.0 += 1;
-        entry.1 = entry.1.max(root.brings);
+        let same = all.entry(root.text()).or_insert(Same {
+            weight: weight(&root.part),
+            times: 0,
+            brings: 0,
+            first: root,
+        });
+        same.times += 1;
+        same.brings = same.brings.max(root.brings);
     }
-    let mut all: Vec<_> = all.into_iter().collect();
-    all.sort_by_key(|((weight, _), (_, brings))| (*weight, Reverse(*brings)));
+    let mut all: Vec<(String, Same<'_>)> = all.into_iter().collect();
+    all.sort_by_key(|(_, same)| (Reverse(same.weight), Reverse(same.brings)));
     all.into_iter()
-        .map(|((_, text), (times, brings))| {
-            let times = match times {
+        .map(|(text, same)| {
+            let times = match same.times {
                 1 => String::new(),
                 n => format!(", {n} times"),
             };
-            let paths = match brings {
+            let paths = match same.brings {
                 1 => "1 path".to_owned(),
                 n => format!("{n} paths"),
             };
-            format!("{text} ({paths}{times})")
+            let fields = same.first.fields.iter().filter(|field| !field.lines.is_empty());
+            let details = fields.flat_map(|field| {
+                let lines = field.lines.iter().map(|line| format!("  {line}"));
+                std::iter::once(format!("{}:", field.field)).chain(lines)
+            });
+            Line {
+                text: format!("{text} ({paths}{times})"),
+                details: details.collect(),
+            }
         })
         .collect()
 }

@@ -118,22 +118,51 @@ fn entry_lines(old: &Entry, new: &Entry) -> Vec<String> {
 
 /// Lines that only one side has, in the order in which they stand there: those that went (`- …`), those that came (`+ …`).
 pub fn changed_lines(old: &str, new: &str) -> Vec<String> {
-    fn only<'a>(side: &'a str, other: &'a str) -> Vec<&'a str> {
+    let lines = |text: &'_ str| -> Vec<(String, String)> {
+        text.lines()
+            .map(|line| (line.to_owned(), line.to_owned()))
+            .collect()
+    };
+    changed_parts(&lines(old), &lines(new))
+}
+
+/// The same where hashes of store paths do not count; a text of one line, as lists are written, is taken word by word.
+pub fn changed_words(old: &str, new: &str) -> Vec<String> {
+    let listed = !old.contains('\n') && !new.contains('\n');
+    let parts = |text: &'_ str| -> Vec<(String, String)> {
+        let parts: Vec<&str> = match listed {
+            true => text.split_whitespace().collect(),
+            false => text.lines().collect(),
+        };
+        parts
+            .into_iter()
+            .map(|part| (masked(part), part.to_owned()))
+            .collect()
+    };
+    changed_parts(&parts(old), &parts(new))
+}
+
+/// The parts whose keys only one side has.
+fn changed_parts(old: &[(String, String)], new: &[(String, String)]) -> Vec<String> {
+    fn only<'a>(side: &'a [(String, String)], other: &'a [(String, String)]) -> Vec<&'a str> {
         let mut left: BTreeMap<&'a str, usize> = BTreeMap::new();
-        for line in other.lines() {
-            *left.entry(line).or_default() += 1;
+        for (key, _) in other {
+            *left.entry(key).or_default() += 1;
         }
-        let mut take = |line: &&'a str| match left.get_mut(line) {
+        let mut take = |key: &'a str| match left.get_mut(key) {
             Some(count) if *count > 0 => {
                 *count -= 1;
                 false
             }
             _ => true,
         };
-        side.lines().filter(|line| take(line)).collect()
+        side.iter()
+            .filter(|(key, _)| take(key))
+            .map(|(_, part)| part.as_str())
+            .collect()
     }
-    let gone = only(old, new).into_iter().map(|line| format!("- {line}"));
-    let come = only(new, old).into_iter().map(|line| format!("+ {line}"));
+    let gone = only(old, new).into_iter().map(|part| format!("- {part}"));
+    let come = only(new, old).into_iter().map(|part| format!("+ {part}"));
     gone.chain(come).collect()
 }
 
@@ -185,6 +214,19 @@ mod tests {
         let after = format!("+ ExecStart={} 81", store("a"));
         assert_eq!(diff.changed[2].lines, [before, after]);
         assert!(EntryDiff::new(&old, &old).is_empty());
+    }
+
+    #[test]
+    fn a_list_is_compared_word_by_word_and_a_text_line_by_line() {
+        let path = |digit: &str, name: &str| format!("/nix/store/{}-{name}", digit.repeat(32));
+        let (old, new) = (
+            format!("{} b {}", path("a", "x"), path("a", "y")),
+            format!("{} c", path("b", "x")),
+        );
+        let gone = format!("- {}", path("a", "y"));
+        assert_eq!(changed_words(&old, &new), ["- b", &*gone, "+ c"]);
+        assert_eq!(changed_words("a b\nc", "a b\nd e"), ["- c", "+ d e"]);
+        assert_eq!(changed_lines("a b\nc", "a b\nd e"), ["- c", "+ d e"]);
     }
 
     #[test]

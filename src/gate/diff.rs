@@ -1,12 +1,13 @@
 //! Gate 3: what changes, against what runs, and why.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::GateLog;
 use crate::config::InputDrift;
 use crate::diff::{
-    Attribution, Between, Change, Explained, InputChange, InputDiff, Kind, PackageDiff, PathSize,
-    RuntimePath, chapters,
+    Attribution, Between, Change, Chapter, Explained, InputChange, InputDiff, Kind, PackageDiff, PackageName,
+    PathSize, RuntimePath, chapters,
 };
 use crate::failure::Failure;
 use crate::git::{CommitNote, Repo};
@@ -31,7 +32,12 @@ pub struct Difference {
     /// Both of them brought together.
     pub attribution: Option<Attribution>,
     pub risk: Option<(Risk, Vec<String>)>,
+    /// The roots of each package's change, in the order of the changes; at most [`ROOTS`] of each.
+    pub roots: Vec<Vec<usize>>,
 }
+
+/// More roots of one package are counted with the causes, not listed.
+const ROOTS: usize = 20;
 
 impl Difference {
     /// Compares two closures: by their paths and, where they are known, by derivations and commits.
@@ -60,9 +66,30 @@ impl Difference {
             between,
             attribution: None,
             risk: None,
+            roots: Vec::new(),
         };
         difference.attribute();
+        difference.find_roots(old, new);
         (difference, bad)
+    }
+
+    fn find_roots(&mut self, old: &Closure, new: &Closure) {
+        let Some(explained) = &self.explained else { return };
+        let mut by_name: BTreeMap<(String, String), BTreeSet<usize>> = BTreeMap::new();
+        for entry in old.sizes().chain(new.sizes()) {
+            if explained.how(entry.path).is_some() {
+                let name = PackageName::of_path(entry.path, entry.deriver);
+                let roots = by_name.entry((name.name, name.version)).or_default();
+                roots.extend(explained.roots_of(entry.path).into_iter().take(ROOTS));
+            }
+        }
+        let of = |change: &Change| -> Vec<usize> {
+            let versions = change.old.iter().chain(&change.new);
+            let found = versions.filter_map(|version| by_name.get(&(change.name.clone(), version.clone())));
+            let roots: BTreeSet<usize> = found.flatten().copied().collect();
+            roots.into_iter().take(ROOTS).collect()
+        };
+        self.roots = self.packages.changes().map(of).collect();
     }
 
     /// Ties what was changed to what lies between the commits, again after that has become clearer.
@@ -80,20 +107,24 @@ impl Difference {
             .map(|between| Attribution::new(explained, between));
     }
 
-    /// The causes with what came from each; of each at most `most` lines.
-    pub fn story(&self, most: usize) -> Vec<String> {
-        let Some(explained) = &self.explained else {
-            return Vec::new();
-        };
+    /// The causes with what came from each.
+    pub fn chapters(&self) -> Vec<Chapter> {
         let told = self.between.as_ref().zip(self.attribution.as_ref());
+        self.explained
+            .as_ref()
+            .map_or_else(Vec::new, |explained| chapters(explained, told))
+    }
+
+    /// The same as lines, at most `most` below each cause.
+    pub fn story(&self, most: usize) -> Vec<String> {
         let mut lines = Vec::new();
-        for chapter in chapters(explained, told) {
+        for chapter in self.chapters() {
             lines.push(chapter.title);
-            let below = chapter.more.into_iter().chain(chapter.lines);
-            lines.extend(below.clone().take(most).map(|line| format!("  {line}")));
-            let more = below.count().saturating_sub(most);
-            if more > 0 {
-                lines.push(format!("  … and {more} more"));
+            let below = chapter.lines.into_iter().map(|line| line.text);
+            let below: Vec<String> = chapter.more.into_iter().chain(below).collect();
+            lines.extend(below.iter().take(most).map(|line| format!("  {line}")));
+            if below.len() > most {
+                lines.push(format!("  … and {} more", below.len() - most));
             }
         }
         lines
@@ -126,7 +157,7 @@ impl Difference {
         let explained = self.explained.as_ref()?;
         let known = explained.count_changed() - explained.lost.len();
         Some(format!(
-            "{known} of {} changed paths follow from what is listed; which commit runs is unknown, so not why",
+            "{known} of {} changed paths follow from these; a commit is not known, so neither is why",
             explained.count_changed()
         ))
     }
@@ -134,7 +165,7 @@ impl Difference {
 
 /// The packages that stand in the system path itself (nixpkgs, `nixos/modules/config/system-path.nix`).
 fn selected(closure: &Closure) -> impl Iterator<Item = PathSize<'_>> {
-    let chosen: std::collections::BTreeSet<&StorePath> = closure
+    let chosen: BTreeSet<&StorePath> = closure
         .entries
         .iter()
         .filter(|entry| entry.path.name() == "system-path")

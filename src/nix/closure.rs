@@ -85,6 +85,11 @@ impl Closure {
         self.entries.get(index)
     }
 
+    /// The derivation of the toplevel, where the store knows it.
+    pub fn deriver(&self) -> Option<&StorePath> {
+        self.get(&self.toplevel)?.deriver.as_ref()
+    }
+
     /// The NAR hash of the toplevel.
     pub fn toplevel_hash(&self) -> &str {
         self.get(&self.toplevel).map_or("", |entry| &entry.nar_hash)
@@ -118,6 +123,12 @@ printf '%s\n' "$paths" | xargs nix-store --dump-db
 }
 
 const READ: &str = read!("");
+/// With what the link `$1` leads to instead of the link, and before it named.
+const READ_LINK: &str = read!(
+    r#"top=$(readlink -f -- "$1")
+printf '%s\n' "$top"
+set -- "$top""#
+);
 /// With what the link `$2` leads to instead of the link, and before all named.
 const READ_LINKED: &str = read!(
     r#"other=$(readlink -f -- "$2")
@@ -221,6 +232,26 @@ fn split(mut printed: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
             (printed, rest)
         }
         None => (printed, Vec::new()),
+    }
+}
+
+/// Reads the closure of what `link` leads to.
+///
+/// # Errors
+/// As [`closure`].
+pub async fn closure_linked<E: Exec>(exec: &E, link: &str, deadline: Duration) -> Result<Closure, Failure> {
+    let output = super::script(exec, READ_LINK, &[link], None, deadline).await?;
+    let what = format!("cannot read the closure of {link}");
+    if !output.ok() {
+        return Err(said::failure(Reason::Store, what, &output));
+    }
+    let text = output.out();
+    let (top, rest) = text.split_once('\n').unwrap_or_default();
+    let top =
+        StorePath::new(top).map_err(|error| Failure::failed(Reason::Store, what).why(error.to_string()))?;
+    match parse(rest).and_then(|entries| Closure::new(top.clone(), entries)) {
+        Ok(closure) => Ok(closure),
+        Err(_) => closure(exec, &top, deadline).await,
     }
 }
 

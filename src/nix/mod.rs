@@ -24,7 +24,8 @@ mod unshared;
 
 pub use build::{BuildError, BuildKind, BuildRequest, Built, Evaluated, RemoteBuild, build, evaluate};
 pub use closure::{
-    Closure, PathInfo, Product, closure, closure_and_linked, closure_of, parse_dump_db, product,
+    Closure, PathInfo, Product, closure, closure_and_linked, closure_linked, closure_of, parse_dump_db,
+    product,
 };
 pub use collect::collect_garbage;
 pub use copy::{CopyError, CopyKind, CopyRequest, Missing, archive_inputs, copy, missing};

@@ -234,6 +234,14 @@ impl Ledger {
         self.releases().next_back().map(|r| r.commit)
     }
 
+    /// The newest record with this toplevel whose commit it was built from: what ran before the first release was not.
+    pub fn newest_with_toplevel(&self, toplevel: &str) -> Option<&Record> {
+        let is_it = |record: &&Record| {
+            record.evidence.toplevel == toplevel && record.restores != Some(OnHost::BeforeFirst)
+        };
+        self.records.iter().rev().find(is_it)
+    }
+
     /// The withdrawn releases whose closure is `toplevel`.
     pub fn withdrawn_with_toplevel(&self, toplevel: &str) -> Vec<&Record> {
         self.releases()

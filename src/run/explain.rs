@@ -5,11 +5,10 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::Run;
 use super::product::{Bench, Order};
 use crate::diff::{CauseKind, InputDiff, walk::Walk};
-use crate::gate::Place;
 use crate::gate::diff::Difference;
+use crate::gate::{GateLog, Place};
 use crate::nix::{self, StorePath, Unshared};
 
 /// How many evaluations run at once: each may take gigabytes of memory.
@@ -37,7 +36,7 @@ struct Trial {
 /// Evaluates the candidate with each moved input held back, and with all of them, and ties what was changed to what made
 /// it go. An input that cannot be held back is said.
 pub(super) async fn prove(
-    run: &mut Run<'_>,
+    log: &GateLog<'_>,
     difference: &mut Difference,
     (order, place, bench): (&Order<'_>, Place<'_>, &Bench),
     (old, new): (&StorePath, &StorePath),
@@ -117,7 +116,7 @@ pub(super) async fn prove(
                     CauseKind::Input => format!("input {} cannot be held back", cause.name),
                     CauseKind::Files => "the inputs cannot be held back together".to_owned(),
                 };
-                run.log.note(format!("{what}: {why}"));
+                log.note(format!("{what}: {why}"));
             }
         }
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
+use crate::nix::{Closure, PathInfo, StorePath};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +138,41 @@ pub const SWITCH_LOG: &str = "switch.log";
 
 /// The candidate's closure, in a release's journal: a line `path sha256:hash size deriver` for each path.
 pub const CLOSURE: &str = "closure";
+
+/// The list that is kept as [`CLOSURE`].
+pub fn closure_list(closure: &Closure) -> String {
+    let line = |entry: &PathInfo| {
+        let deriver = entry.deriver.as_ref().map_or("-", |path| path.as_str());
+        format!(
+            "{} sha256:{} {} {deriver}\n",
+            entry.path, entry.nar_hash, entry.nar_size
+        )
+    };
+    closure.entries.iter().map(line).collect()
+}
+
+/// The closure that such a list is of; which path refers to which is not in it. `None`: it is no such list.
+pub fn listed_closure(toplevel: &StorePath, text: &str) -> Option<Closure> {
+    let entry = |line: &str| {
+        let mut words = line.split(' ');
+        let path = StorePath::new(words.next()?).ok()?;
+        let nar_hash = words.next()?.strip_prefix("sha256:")?.to_owned();
+        let nar_size = words.next()?.parse().ok()?;
+        let deriver = match words.next()? {
+            "-" => None,
+            path => Some(StorePath::new(path).ok()?),
+        };
+        Some(PathInfo {
+            path,
+            nar_hash,
+            nar_size,
+            deriver,
+            references: Vec::new(),
+        })
+    };
+    let entries: Option<Vec<PathInfo>> = text.lines().map(entry).collect();
+    Closure::new(toplevel.clone(), entries?).ok()
+}
 
 impl State {
     /// Reads `state.json`; a newer schema is an error that says so.

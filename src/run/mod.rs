@@ -1,6 +1,7 @@
 //! Runs: sequences of gates on one target, with a journal that another process can finish from.
 
 pub mod cancel;
+mod compare;
 mod deliver;
 mod early;
 mod explain;
@@ -36,6 +37,7 @@ use crate::record::{Evidence, Target, Utc};
 use journal::{Ending, State, Step, Verb};
 
 pub use cancel::cancel;
+pub use compare::{CompareOptions, Compared, Side, compare};
 pub use deliver::Outcome;
 pub use live::live_defects;
 pub use prune::{PruneOptions, Pruned, prune};

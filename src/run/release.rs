@@ -588,9 +588,7 @@ async fn compared(
             Some(nix::closure(&place, &running, settings.timeouts.build).await?)
         }
     };
-    let base = ledger
-        .map(Ledger::head)
-        .filter(|head| head.evidence.toplevel == running.as_str());
+    let base = ledger.and_then(|ledger| ledger.newest_with_toplevel(running.as_str()));
     let range = base.map(|base| (&base.commit, &commit.id));
     let (moved, between) = match range.filter(|_| old.is_some()) {
         Some(range) => {
@@ -618,7 +616,7 @@ async fn compared(
     {
         let work = (order, place, bench);
         let sides = (&derivations.old, &derivations.new);
-        explain::prove(run, &mut difference, work, sides, moved).await;
+        explain::prove(&run.log, &mut difference, work, sides, moved).await;
     }
     let (mut evidence, headline) = diff::shown(&mut run.log, &difference);
     if let (Some(range), Some(moved)) = (range, &moved) {
@@ -635,7 +633,7 @@ async fn compared(
     run.evidence.flake_lock_sha256 = repo
         .read_file(&commit.id, &diff::lock_file(&settings.flake))?
         .map(|bytes| crate::record::sha256_hex(&bytes));
-    run.attach(journal::CLOSURE, listed(&new).into_bytes());
+    run.attach(journal::CLOSURE, journal::closure_list(&new).into_bytes());
     run.log.pass(headline);
     Ok(Compared::New(toplevel, new))
 }
@@ -651,7 +649,7 @@ async fn read(
     place: Place<'_>,
 ) -> Option<Unshared> {
     let drv = drv?;
-    let deriver = old.get(&old.toplevel).and_then(|entry| entry.deriver.clone());
+    let deriver = old.deriver().cloned();
     let recorded = recorded.and_then(|path| StorePath::new(&path).ok());
     let olds: Vec<StorePath> = recorded.into_iter().chain(deriver).collect();
     if let Some(known) = known.filter(|known| olds.contains(&known.old)) {
@@ -675,17 +673,6 @@ async fn read(
             None
         }
     }
-}
-
-fn listed(closure: &Closure) -> String {
-    let line = |entry: &nix::PathInfo| {
-        let deriver = entry.deriver.as_ref().map_or("-", |path| path.as_str());
-        format!(
-            "{} sha256:{} {} {deriver}\n",
-            entry.path, entry.nar_hash, entry.nar_size
-        )
-    };
-    closure.entries.iter().map(line).collect()
 }
 
 /// A name for evidence: never an address.

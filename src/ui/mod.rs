@@ -1,5 +1,6 @@
 //! What people and programs see: readers of events and answers. Standard output is data, standard error is progress.
 
+pub mod diff;
 pub mod escape;
 mod lines;
 pub mod records;

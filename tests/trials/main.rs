@@ -12,6 +12,7 @@ mod builder;
 mod connections;
 mod crash;
 mod exits;
+mod explain;
 mod faults;
 mod hand;
 mod infra;
