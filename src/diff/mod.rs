@@ -18,7 +18,7 @@ pub use explain::{Explained, FieldChange, How, Part, Root, RootKind, RuntimePath
 pub use inputs::{BadLock, InputChange, InputDiff, LockedInput, lock_inputs};
 pub use names::{PackageName, compare_versions, parse_drv_name};
 pub use packages::{Change, Kind, PackageDiff, PathSize, Totals, size_delta};
-pub use story::{Chapter, Line, chapters};
+pub use story::{Chapter, Line, chapters, titles};
 pub use units::{Entry, EntryChange, EntryDiff};
 pub use walk::BadGraph;
 

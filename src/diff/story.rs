@@ -83,6 +83,16 @@ pub fn chapters(explained: &Explained, told: Option<(&Between, &Attribution)>) -
     chapters
 }
 
+/// What lies between two commits, where nothing tells what came from which.
+pub fn titles(between: &Between) -> Vec<Chapter> {
+    let chapter = |at| Chapter {
+        title: title(between, at),
+        more: more(between, at),
+        lines: Vec::new(),
+    };
+    (0..between.causes.len()).map(chapter).collect()
+}
+
 fn title(between: &Between, at: usize) -> String {
     let cause = &between.causes[at];
     match cause.kind {

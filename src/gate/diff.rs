@@ -7,7 +7,7 @@ use super::GateLog;
 use crate::config::InputDrift;
 use crate::diff::{
     Attribution, Between, Change, Chapter, Explained, InputChange, InputDiff, Kind, PackageDiff, PackageName,
-    PathSize, RuntimePath, chapters,
+    PathSize, RuntimePath, chapters, titles,
 };
 use crate::failure::Failure;
 use crate::git::{CommitNote, Repo};
@@ -110,9 +110,11 @@ impl Difference {
     /// The causes with what came from each.
     pub fn chapters(&self) -> Vec<Chapter> {
         let told = self.between.as_ref().zip(self.attribution.as_ref());
-        self.explained
-            .as_ref()
-            .map_or_else(Vec::new, |explained| chapters(explained, told))
+        match (&self.explained, &self.between) {
+            (Some(explained), _) => chapters(explained, told),
+            (None, Some(between)) => titles(between),
+            (None, None) => Vec::new(),
+        }
     }
 
     /// The same as lines, at most `most` below each cause.
@@ -305,7 +307,7 @@ pub fn lock_file(flake: &str) -> PathBuf {
     path.strip_prefix(".").map(Path::to_path_buf).unwrap_or(path)
 }
 
-/// Judges the flake inputs that moved by the policy; `told`: they were shown already.
+/// Judges the flake inputs that moved by the policy.
 ///
 /// # Errors
 /// Exit 3 when the policy is `deny` and an input moved undeclared.
@@ -315,14 +317,8 @@ pub fn inputs(
     diff: &InputDiff,
     (from, to): (&Oid, &Oid),
     (policy, accepted): (InputDrift, &[String]),
-    told: bool,
 ) -> Result<Vec<String>, Failure> {
     let lines = diff.lines();
-    if !told {
-        for line in &lines {
-            log.finding(format!("input {line}"));
-        }
-    }
     if policy == InputDrift::Ignore || diff.moved.is_empty() {
         return Ok(lines);
     }

@@ -621,8 +621,7 @@ async fn compared(
     let (mut evidence, headline) = diff::shown(&mut run.log, &difference);
     if let (Some(range), Some(moved)) = (range, &moved) {
         let policy = (settings.input_drift, options.check.accept_input.as_slice());
-        let told = difference.attribution.is_some();
-        evidence.inputs = diff::inputs(&mut run.log, repo, moved, range, policy, told)?;
+        evidence.inputs = diff::inputs(&mut run.log, repo, moved, range, policy)?;
     }
     diff::unexplained(&mut run.log, &difference, options.check.accept_unexplained)?;
     run.evidence.diff = Some(evidence);

@@ -6,6 +6,7 @@ mod said;
 mod support;
 
 mod cancel;
+mod diff;
 mod host;
 mod nix;
 mod program;
