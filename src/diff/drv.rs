@@ -31,6 +31,17 @@ pub struct Output<'a> {
     pub hash: &'a str,
 }
 
+/// What a derivation makes, and the derivations that it needs with the list of their outputs as it is written.
+pub type Head<'a> = (Vec<Output<'a>>, Vec<(&'a str, &'a [u8])>);
+
+/// Reads no more than the beginning of a derivation.
+///
+/// # Errors
+/// It does not begin like one.
+pub fn head(text: &[u8]) -> Result<Head<'_>, BadDerivation> {
+    Reader { text, at: 0 }.head()
+}
+
 /// A text that is no derivation: where, and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no derivation: at byte {at} {expected} is expected")]
@@ -162,7 +173,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn derivation(&mut self) -> Result<Derivation<'a>, BadDerivation> {
+    fn head(&mut self) -> Result<Head<'a>, BadDerivation> {
         // The second form lets outputs of outputs be inputs; it is experimental in Nix.
         if self.takes("DrvWithVersion(") {
             self.bytes()?;
@@ -198,6 +209,11 @@ impl<'a> Reader<'a> {
             r.take(")")?;
             Ok((path, wanted))
         })?;
+        Ok((outputs, inputs))
+    }
+
+    fn derivation(&mut self) -> Result<Derivation<'a>, BadDerivation> {
+        let (outputs, inputs) = self.head()?;
         self.take(",")?;
         let sources = self.list(Self::string)?;
         self.take(",")?;

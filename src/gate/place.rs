@@ -24,6 +24,10 @@ impl Place<'_> {
 }
 
 impl Exec for Place<'_> {
+    fn is_here(&self) -> bool {
+        matches!(self, Place::Here)
+    }
+
     async fn exec(
         &self,
         argv: &[String],

@@ -151,6 +151,11 @@ pub async fn closure<E: Exec>(
     toplevel: &StorePath,
     deadline: Duration,
 ) -> Result<Closure, Failure> {
+    if exec.is_here()
+        && let Some(closure) = in_process(toplevel.clone()).await
+    {
+        return Ok(closure);
+    }
     let output = super::script(exec, READ, &[toplevel.as_str()], None, deadline).await?;
     match closure_of(toplevel, &output) {
         Ok(closure) => Ok(closure),
@@ -199,6 +204,22 @@ pub async fn product<E: Exec>(
     olds: &[StorePath],
     deadline: Duration,
 ) -> Result<Product, Failure> {
+    if exec.is_here()
+        && let Some(closure) = in_process(toplevel.clone()).await
+    {
+        let system = std::fs::read_to_string(format!("{toplevel}/system")).ok();
+        let unshared = match StorePath::new(drv) {
+            Ok(drv) if !olds.is_empty() => super::unshared(exec, &drv, olds, deadline).await.ok().flatten(),
+            _ => None,
+        };
+        return Ok(Product {
+            closure,
+            system: system
+                .map(|system| system.trim().to_owned())
+                .filter(|system| !system.is_empty()),
+            unshared,
+        });
+    }
     let text = format!(
         "unshared() (\n{}\n)\nread_closure() (\n{READ}\n)\n{PRODUCT}",
         super::unshared::SCRIPT
@@ -220,6 +241,13 @@ pub async fn product<E: Exec>(
         system: (!system.is_empty()).then(|| system.to_owned()),
         unshared: Unshared::parse(&derivations).ok().flatten(),
     })
+}
+
+/// The closure as this machine's own database has it.
+async fn in_process(toplevel: StorePath) -> Option<Closure> {
+    tokio::task::spawn_blocking(move || super::here::closure(&toplevel))
+        .await
+        .ok()?
 }
 
 /// What comes before the line `derivations`, and what after it.

@@ -42,6 +42,11 @@ impl ExecOutput {
 /// program is ended and the answer is a [`Failure`] with [`Reason::Timeout`]. An exit status other than 0 is not a
 /// failure: whoever asked judges it.
 pub trait Exec: Sync {
+    /// Whether that is this machine: then what a program would print may be read from files.
+    fn is_here(&self) -> bool {
+        false
+    }
+
     fn exec(
         &self,
         argv: &[String],
@@ -76,6 +81,10 @@ const FOREIGN: [&str; 8] = [
 ];
 
 impl Exec for LocalExec {
+    fn is_here(&self) -> bool {
+        true
+    }
+
     async fn exec(
         &self,
         argv: &[String],

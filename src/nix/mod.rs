@@ -12,6 +12,7 @@ mod copy;
 mod examine;
 mod exec;
 mod flake;
+mod here;
 mod json;
 mod mend;
 mod orphans;
