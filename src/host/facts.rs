@@ -26,6 +26,7 @@ pub const SUPERVISOR_TOOLS: &[&str] = &[
     "env",
     "flock",
     "grep",
+    "head",
     "ln",
     "mkdir",
     "mkfifo",

@@ -54,6 +54,11 @@ save() {
 	} >"$dir/state.new" 9>&- && alone mv -f "$dir/state.new" "$dir/state"
 }
 
+# Room on /run for what a way back writes: the link to the running system, units, the state. Kept from the beginning,
+# because somebody may have filled /run by then; given back when it is needed.
+make_room() { [ ! -e "$dir/reserve" ] || alone rm -f "$dir/reserve"; }
+keep_room() { alone head -c 1048576 /dev/zero >"$dir/reserve" 9>&-; }
+
 # Reads back what recovery needs.
 load() {
 	[ -r "$dir/state" ] || return 1
@@ -180,7 +185,13 @@ begin_switch() {
 		answer 'refused: the candidate is no system, or not there'
 		return
 	fi
+	make_room
 	remember
+	if ! keep_room; then
+		make_room
+		answer 'refused: there is no room on /run'
+		return
+	fi
 	s_state=switching s_nonce=$nonce s_answer=ok
 	save
 	run_stc switch "$s_effective" test
@@ -217,6 +228,7 @@ begin_switch() {
 
 # $1 why
 revert() {
+	make_room
 	reason "$1"
 	note "reverting: $1"
 	s_state=reverting
@@ -301,6 +313,7 @@ settle() {
 }
 
 commit() {
+	make_room
 	look
 	why=''
 	[ "$running" = "$s_effective" ] || why="running is ${running:-nothing}"
@@ -530,6 +543,7 @@ recover)
 	esac
 	# A machine that shuts down boots what it boots.
 	[ "$(systemctl is-system-running)" != stopping ] || exit 0
+	make_room
 	note "the supervisor ended while $s_state"
 	exec 9>>"$base/lock"
 	flock -w 30 9 || reason 'the lock of this target is taken'
