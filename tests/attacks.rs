@@ -169,6 +169,20 @@ impl Scene {
         vec![name, LEDGER.into(), POINTER.into()]
     }
 
+    /// A rollback behind the second release, changed, and put in place.
+    fn back(&self, change: impl Fn(&mut Draft)) -> Vec<String> {
+        let repo = self.ada.repo();
+        let before = self.ada.ledger(&self.cortex);
+        let mut back = draft(&repo, &self.cortex, before.as_ref(), What::Rollback(None));
+        change(&mut back);
+        let oid = self.tag(&back.payload());
+        let name = back.name().ref_name();
+        self.set(&name, &oid);
+        self.set(LEDGER, &oid);
+        // Git calls a way back no fast-forward; who publishes has a lease for it.
+        vec![name, format!("+{LEDGER}")]
+    }
+
     fn program(&self, args: &[&str]) -> (Option<i32>, String) {
         let output = self
             .environment(&self.lab.path("bin/git-nixgate"))
@@ -376,6 +390,20 @@ const ATTACKS: &[(&str, Attack)] = &[
     }),
     ("a sequence number left out", |s| {
         s.next(|d| d.seq = 4, |good| good)
+    }),
+    ("a rollback to what was never recorded", |s| {
+        s.back(|d| {
+            d.evidence.toplevel = d.evidence.toplevel.replace("-nixos-", "-chosen-");
+        })
+    }),
+    ("a rollback to a closure of the same name", |s| {
+        s.back(|d| d.evidence.nar_hash = format!("sha256:{}", sha256_hex(b"other")))
+    }),
+    ("a rollback of a release that never was", |s| {
+        s.back(|d| {
+            let name = d.withdraws[0].to_string().replace("20261120T", "20261119T");
+            d.withdraws = vec![name.parse().unwrap()];
+        })
     }),
     ("a forked ledger", |s| {
         let link = s.ada.repo().record(&s.first.oid, None).unwrap().link();

@@ -616,3 +616,48 @@ fn a_refusal_says_what_why_and_what_next() {
     settings.set_prepend_module_to_snapshot(false);
     settings.bind(|| insta::assert_snapshot!("hook-refusal", text));
 }
+
+#[test]
+fn a_ledger_comes_to_an_empty_server_with_all_its_tags_or_not_at_all() {
+    let h = Hooked::new("sha1");
+    h.local_release(&h.ada, "second");
+    let empty = h.lab.bare("empty.git", "sha1");
+    hook::install(&empty.repo(), true).unwrap();
+    let url = empty.path.to_str().unwrap();
+    let newest = h.ada.ledger(&h.cortex).unwrap().head().name.ref_name();
+    for specs in [&[LEDGER][..], &[LEDGER, POINTER], &[LEDGER, POINTER, &newest]] {
+        let args: Vec<&str> = ["--no-verify", "--atomic", url]
+            .into_iter()
+            .chain(specs.iter().copied())
+            .collect();
+        let (pushed, said) = h.push(&h.ada.path, &args);
+        // Git sends what is reachable, and a link to the record before is nothing that git follows.
+        assert!(!pushed && said.contains("(unproven)"), "{specs:?}: {said}");
+    }
+    h.passes(
+        &h.ada.path,
+        &["--no-verify", url, "refs/tags/release/cortex/*:refs/tags/kept/*"],
+    );
+    for specs in [&[LEDGER][..], &[LEDGER, POINTER], &[LEDGER, POINTER, &newest]] {
+        let args: Vec<&str> = ["--no-verify", "--atomic", url]
+            .into_iter()
+            .chain(specs.iter().copied())
+            .collect();
+        let (pushed, said) = h.push(&h.ada.path, &args);
+        assert!(!pushed && said.contains("(tag-missing)"), "{specs:?}: {said}");
+    }
+    h.passes(
+        &h.ada.path,
+        &[
+            "--no-verify",
+            "--atomic",
+            url,
+            LEDGER,
+            POINTER,
+            "refs/tags/release/cortex/*:refs/tags/release/cortex/*",
+        ],
+    );
+    // What stays as it is, is not judged: not even what nobody could read.
+    let same = format!("x {0} refs/heads/release/cortex {0}\n", "1".repeat(40));
+    hook::pre_push(&h.ada.path, "origin", "url", same.as_bytes(), |_| Vec::new()).unwrap();
+}

@@ -262,6 +262,16 @@ fn each_broken_link_is_named() {
         d.evidence.target = "other".into();
     };
     assert_eq!(chain(&other), "target");
+    // Cut off at its beginning.
+    let mut cut = Chain::new();
+    (0..3).for_each(|_| drop(cut.release()));
+    let tail: Vec<Record> = cut.raws[1..]
+        .iter()
+        .rev()
+        .map(|(oid, raw)| Record::parse(*oid, raw, None).unwrap())
+        .collect();
+    assert_eq!(Ledger::new(tail).unwrap_err().rule, "sequence");
+    assert_eq!(Ledger::new(Vec::new()).unwrap_err().rule, "empty");
     let name = |n: u64| RecordName::new(target("cortex"), utc(NOON + n as i64), &commit(n));
     let rollback = |d: &mut Draft, to: u64| {
         d.kind = Kind::Rollback;
@@ -283,6 +293,20 @@ fn each_broken_link_is_named() {
         chain(&|d| {
             same(d);
             d.evidence.closure_digest = sha256_hex(b"another");
+        }),
+        "restores"
+    );
+    assert_eq!(
+        chain(&|d| {
+            same(d);
+            d.evidence.toplevel.push('x');
+        }),
+        "restores"
+    );
+    assert_eq!(
+        chain(&|d| {
+            same(d);
+            d.evidence.nar_hash = format!("sha256:{}", sha256_hex(b"another"));
         }),
         "restores"
     );
@@ -353,4 +377,57 @@ fn roots_go_by_keep_and_never_what_runs_boots_or_may_be_gone_back_to() {
         3,
         "a root that is not there does not go"
     );
+}
+
+#[test]
+fn only_releases_are_gone_back_to_and_the_last_withdrawal_counts() {
+    let mut chain = Chain::new();
+    let first = chain.release();
+    let second = chain.release();
+    let once = chain.rollback(None);
+    // A rollback is nothing to go back to, nor to withdraw.
+    let restore = |restores: &RecordName, withdraws: Vec<RecordName>| {
+        let mut forged = Chain {
+            target: chain.target.clone(),
+            raws: chain.raws.clone(),
+        };
+        let ledger = chain.ledger().unwrap();
+        let source = ledger.get(&first).unwrap();
+        let (seq, link) = ledger.next();
+        let mut draft = release_draft(&chain.target, seq, Some(link));
+        (draft.kind, draft.commit, draft.evidence) = (Kind::Rollback, source.commit, source.evidence.clone());
+        (draft.restores, draft.withdraws) = (Some(OnHost::Release(restores.clone())), withdraws);
+        forged.push(&draft);
+        let parse = |(oid, raw): &(_, Vec<u8>)| Record::parse(*oid, raw, None).unwrap();
+        Ledger::new(forged.raws.iter().rev().map(parse).collect())
+            .err()
+            .map(|d| d.rule)
+    };
+    assert_eq!(restore(&first, vec![]), None);
+    assert_eq!(restore(&once, vec![]), Some("restores"));
+    assert_eq!(restore(&first, vec![once.clone()]), Some("withdraws"));
+
+    assert_eq!(chain.ledger().unwrap().withdrawn_by(&second).unwrap().name, once);
+    chain.deploy(&second);
+    let closure = chain
+        .ledger()
+        .unwrap()
+        .get(&second)
+        .unwrap()
+        .evidence
+        .toplevel
+        .clone();
+    assert!(
+        chain
+            .ledger()
+            .unwrap()
+            .withdrawn_with_toplevel(&closure)
+            .is_empty()
+    );
+    let twice = chain.rollback(None);
+    let ledger = chain.ledger().unwrap();
+    assert_eq!(ledger.withdrawn_by(&second).unwrap().name, twice);
+    let withdrawn = ledger.withdrawn_with_toplevel(&closure);
+    assert_eq!(withdrawn.iter().map(|r| &r.name).collect::<Vec<_>>(), [&second]);
+    assert!(ledger.withdrawn_with_toplevel("/nix/store/other").is_empty());
 }

@@ -440,3 +440,71 @@ fn what_does_not_agree_on_the_remote_is_named() {
         ["pointer", "tag-missing", "record-moved", "record-unchained"]
     );
 }
+
+#[test]
+fn what_is_published_is_what_the_remote_lacks_and_nothing_that_a_rule_is_against() {
+    let lab = Lab::new();
+    let (hub, ada, _) = lab.two_clones("sha1");
+    let (repo, cortex) = (ada.repo(), target("cortex"));
+    let publish = || {
+        let there = state(&ada, &cortex);
+        let set = repo.unpublished(&cortex, &there).unwrap().unwrap();
+        wait(repo.publish("origin", &cortex, &set, &there)).unwrap();
+        repo.commit_set(&cortex, &set, Some("origin"), false).unwrap();
+        set
+    };
+    let first = ada.release(&cortex);
+    publish();
+    ada.commit("second");
+    let second = ada.release(&cortex);
+    let set = publish();
+    assert_eq!(set.records, [(second.name.clone(), second.oid)]);
+    assert_eq!((set.pointer, set.ledger), (Some(second.commit), second.oid));
+    let back = ada.record(&cortex, What::Rollback(None));
+    let set = publish();
+    assert_eq!(set.records, [(back.name.clone(), back.oid)]);
+    assert_eq!(set.pointer, None, "it stays where it is");
+
+    // A lease that matches would let all of these through.
+    let there = state(&ada, &cortex);
+    let before = hub.git(&["for-each-ref"]);
+    let sets = [
+        ("pointer-rewound", Some(first.commit), back.oid),
+        ("ledger-discontinued", None, second.oid),
+    ];
+    for (rule, pointer, ledger) in sets {
+        let set = git_nixgate::git::RecordSet {
+            records: Vec::new(),
+            pointer,
+            ledger,
+        };
+        let error = wait(repo.publish("origin", &cortex, &set, &there)).unwrap_err();
+        let PushError::Refused(lines) = &error else {
+            panic!("{error:?}")
+        };
+        assert!(lines[0].ends_with(&format!("({rule})")), "{lines:?}");
+        assert_eq!(hub.git(&["for-each-ref"]), before, "{rule}");
+    }
+}
+
+#[test]
+fn a_push_that_landed_although_git_says_otherwise_is_no_failure() {
+    let lab = Lab::new();
+    let (hub, ada, _) = lab.two_clones("sha1");
+    let (repo, cortex) = (ada.repo(), target("cortex"));
+    // The server has taken the push when the connection dies, and git has not heard of it.
+    let hook = hub.path.join("hooks/reference-transaction");
+    let script =
+        "#!/bin/sh\n[ \"$1\" = committed ] && grep -q -e /tried -e /ledger/ && kill -9 $PPID\nexit 0\n";
+    std::fs::write(&hook, script).unwrap();
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let expected = state(&ada, &cortex);
+    let made = ada.make(&cortex, What::Release(ada.oid("HEAD")));
+    let plain = ada.try_git(&["push", "origin", "HEAD:refs/heads/tried"]);
+    assert!(
+        !plain.status.success() && hub.has_ref("refs/heads/tried"),
+        "{plain:?}"
+    );
+    wait(repo.publish("origin", &cortex, &made.set(), &expected)).unwrap();
+    assert_eq!(hub.oid("refs/nixgate/ledger/cortex"), made.oid);
+}

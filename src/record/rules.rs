@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::Oid;
-use super::ledger;
+use super::ledger::{self, Ledger};
 use super::name::{Kind, RecordName, Target};
 use super::parse::{Defect, Record};
 
@@ -315,7 +315,26 @@ impl Judge<'_> {
         for at in 0..links {
             self.tag_stands(target, at)?;
         }
-        Ok(())
+        self.says_what_is_so(target, new, links)
+    }
+
+    /// What the newest `links` records say about earlier ones is true: only then could anybody read the ledger again. The
+    /// whole chain is needed for it, so it is walked only where something is said.
+    fn says_what_is_so(&mut self, target: &Target, head: Oid, links: usize) -> Judged {
+        let says = |r: &Record| r.restores.is_some() || !r.withdraws.is_empty();
+        let any = |chain: &Chain| chain.records.iter().take(links).any(says);
+        if !self.chains.get(target).is_some_and(any) {
+            return Ok(());
+        }
+        self.find(target, head, |_| false)?;
+        let records = self
+            .chains
+            .get(target)
+            .map_or_else(Vec::new, |c| c.records.clone());
+        match Ledger::new(records) {
+            Ok(_) => Ok(()),
+            Err(defect) => refuse("ledger-malformed", defect.to_string(), verify(target)),
+        }
     }
 
     /// The tag of a link stands on the receiving side, or comes with this push.
