@@ -109,7 +109,10 @@ fn wait_for<T>(ui: &Ui, stop: &Stop, work: impl Future<Output = Result<T, Failur
     wait(async {
         let mut signals = signals()?;
         let heard = async {
-            signals.recv().await;
+            if signals.recv().await == Signal::Terminate && stop.switching_here() {
+                // The switch may wait for our end: it is no wish to undo it. The host goes on, and `resume` too.
+                return;
+            }
             let after = match stop.fate() {
                 None => String::new(),
                 Some(fate) => format!("; if this is cut off now, {}", fate.text),
@@ -149,12 +152,18 @@ fn signals() -> Result<Signals, Failure> {
     ]))
 }
 
+#[derive(PartialEq)]
+enum Signal {
+    Interrupt,
+    Terminate,
+}
+
 impl Signals {
-    async fn recv(&mut self) {
+    async fn recv(&mut self) -> Signal {
         let [interrupt, terminate] = &mut self.0;
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = interrupt.recv() => Signal::Interrupt,
+            _ = terminate.recv() => Signal::Terminate,
         }
     }
 }

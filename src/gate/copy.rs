@@ -64,11 +64,13 @@ pub async fn copy(
                 let options = "-T -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=3 \
                                -o ServerAliveInterval=5"
                     .to_owned();
-                match nix::copy(&builder, &request(None, uri.clone(), options)).await {
-                    Ok(()) => return Ok("from the builder"),
-                    // Whether the builder gets through to the target shows when it tries; what arrived stays there.
-                    Err(error) if settings.builder.copy == CopyPath::Auto && error.kind.is_the_way() => {}
-                    Err(error) => return Err(error.into()),
+                let Err(error) = nix::copy(&builder, &request(None, uri.clone(), options)).await else {
+                    return Ok("from the builder");
+                };
+                nix::end_failed_copy(&builder, &Place::Host(target), ASK).await;
+                // Whether the builder gets through to the target shows when it tries; what arrived stays there.
+                if settings.builder.copy != CopyPath::Auto || !error.kind.is_the_way() {
+                    return Err(error.into());
                 }
             }
             let from = session.nix_store_uri();

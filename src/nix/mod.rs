@@ -37,7 +37,7 @@ pub use json::{
     Derivation, StoreInfo, derivations, parse_build, parse_derivations, parse_path_info, parse_store_info,
 };
 pub use mend::{drop_seed, forget_sql, have, rejoin_sql, repair_paths, seed, seedable, surgery};
-pub use orphans::end_orphaned_copies;
+pub use orphans::{end_failed_copy, end_orphaned_copies};
 pub use path::{BadStorePath, StorePath, sha256_hex, source_path};
 pub use presence::{Presence, presence, room_before_copy};
 pub use roots::{Root, add_root, list_roots, remove_root};

@@ -190,7 +190,11 @@ async fn drive(
         return Err(failure);
     }
     run.log.begin(Gate::SwitchTest);
-    let switched = match switch_test::switch(&mut run.log, session, &held, &baseline).await {
+    let stop = run.world.stop;
+    stop.set_switching_here(delivery.settings.is_local());
+    let switched = switch_test::switch(&mut run.log, session, &held, &baseline).await;
+    stop.set_switching_here(false);
+    let switched = match switched {
         Ok(switched) => switched,
         Err(bad) => {
             run.switch_log = bad.log;

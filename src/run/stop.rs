@@ -17,6 +17,7 @@ pub struct Stop {
 #[derive(Debug, Default)]
 struct Shared {
     asked: AtomicBool,
+    switching_here: AtomicBool,
     wake: Notify,
     fate: Mutex<Option<Fate>>,
 }
@@ -41,6 +42,17 @@ impl Stop {
     /// Whether it was asked to.
     pub fn asked(&self) -> bool {
         self.shared.asked.load(Ordering::SeqCst)
+    }
+
+    /// Says whether this machine itself is being switched: then its manager may end us for the switch's sake, and waits
+    /// until we are gone.
+    pub fn set_switching_here(&self, here: bool) {
+        self.shared.switching_here.store(here, Ordering::SeqCst);
+    }
+
+    /// As [`Stop::set_switching_here`] said last.
+    pub fn switching_here(&self) -> bool {
+        self.shared.switching_here.load(Ordering::SeqCst)
     }
 
     /// Ends when it is asked to.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::crash::{LEASE, signing_can_hang, slow, stopped_before_its_record};
-use crate::hand::{evidence, kill_operator, name_in, nothing_left, root, wait_for_switch};
+use crate::hand::{describe, desk, evidence, kill_operator, name_in, nothing_left, root, wait_for_switch};
 use crate::infra::{CONFIG, expect, release, usual, with_config};
 use crate::lab::Lab;
 
@@ -127,4 +127,49 @@ fn s4_39_a_target_that_built_for_itself_is_tidied_as_well() {
     assert_eq!(left().lines().count(), 2, "{}", left());
     expect(&lab, 0, &["resume", "cortex"]);
     assert_eq!(left(), "");
+}
+
+/// The deployer is a unit of the host that it releases, and the candidate changes that unit: the switch ends it, waits for
+/// its end, and starts it again.
+#[test]
+fn s3_37_a_deployer_that_the_switch_restarts_is_finished_by_resume() {
+    let lab = with_config(
+        "s3-37",
+        &["desk", "forge", "git"],
+        &format!("{CONFIG}[target.desk]\nhost = \"local\"\n[target.desk.preflight]\nservices = [\"app\"]\n"),
+    );
+    let with_deployer = |number: u32| {
+        let unit = format!(
+            "[Service]\\nUser=op\\nWorkingDirectory=/home/op/infra\\nEnvironment=HOME=/home/op REV={number} \
+             PATH=/run/wrappers/bin:/run/current-system/sw/bin:/usr/local/bin:/usr/bin:/bin\\n\
+             ExecStart=/bin/sh -c 'git nixgate resume desk --json; git nixgate release desk'\\n"
+        );
+        let nix =
+            format!("{{ packages.hello = \"3.{number}\"; units.\"deployer.service\".text = \"{unit}\"; }}");
+        describe(&lab, "desk", &nix);
+    };
+    with_deployer(1);
+    let first = release(&lab, "desk");
+    let old = lab.running_system("desk");
+    with_deployer(2);
+    root(&lab, "desk", "systemctl start deployer");
+    lab.wait_for(
+        "desk",
+        "[ \"$(systemctl show --property=ActiveState --value deployer)\" = inactive ]",
+        Duration::from_secs(100),
+    );
+    let journal = root(&lab, "desk", "journalctl -u deployer -o cat --no-pager");
+    let newest = desk(
+        &lab,
+        "git for-each-ref --sort=-refname --format='%(refname:short)' refs/tags/release/desk | head -n 1",
+    );
+    assert_ne!(newest, first, "{journal}");
+    assert_ne!(lab.running_system("desk"), old, "{journal}");
+    // Ended by the switch it had ordered, and gone at once, or the switch would have waited for it.
+    assert!(journal.contains("left: desk finishes its switch"), "{journal}");
+    assert!(journal.contains(&format!("\"record\":\"{newest}\"")), "{journal}");
+    assert!(journal.contains("desk: nothing to do"), "{journal}");
+    expect(&lab, 0, &["verify", "desk"]);
+    expect(&lab, 0, &["status", "desk", "--live"]);
+    nothing_left(&lab, "desk", Duration::from_secs(20));
 }
