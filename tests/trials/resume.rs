@@ -155,7 +155,8 @@ fn s3_37_a_deployer_that_the_switch_restarts_is_finished_by_resume() {
     root(&lab, "desk", "systemctl start deployer");
     lab.wait_for(
         "desk",
-        "[ \"$(systemctl show --property=ActiveState --value deployer)\" = inactive ]",
+"[ \"$(git -c safe.directory='*' -C /home/op/infra for-each-ref refs/tags/release/desk | wc -l)\" = 2 ] && \
+         [ \"$(systemctl show --property=ActiveState --value deployer)\" = inactive ]",
         Duration::from_secs(100),
     );
     let journal = root(&lab, "desk", "journalctl -u deployer -o cat --no-pager");

@@ -289,7 +289,7 @@ pub fn host() -> Vec<Case> {
             fault: "unit killed for memory (SIGKILL)",
             moment: "lease",
             at: Moment::Before(" renew "),
-            inject: |lab| drop(root(lab, "cortex", "systemctl kill --signal=KILL app.service")),
+            inject: |lab| drop(root(lab, "cortex", "systemctl kill --signal=KILL worker.service")),
             ..GOOD
         },
         Case {
