@@ -33,7 +33,7 @@ pub struct Found<'a> {
 /// How strictly it is judged.
 pub struct Rules<'a> {
     pub limits: &'a Preflight,
-    /// Services and checks are reported but do not count: a rollback goes to a sick host.
+    /// Services, checks, memory and load are reported but do not count: a rollback goes to a sick host.
     pub advisory: bool,
     pub accept_drift: bool,
     /// Paths will be copied by the ssh user.
@@ -101,7 +101,7 @@ pub fn judge(found: &Found<'_>, rules: &Rules<'_>) -> Report {
             system(found.target, facts, &mut report);
             disks(found.target, facts, rules, &mut report);
             services(found, rules, &mut report);
-            load(found.target, facts, rules.limits, &mut report);
+            load(found.target, facts, rules, &mut report);
             others(found.target, facts, rules, &mut report);
             trust(found.target, found.login, rules, &mut report);
         }
@@ -324,40 +324,44 @@ fn services(found: &Found<'_>, rules: &Rules<'_>, report: &mut Report) {
     }
 }
 
-fn load(target: &str, facts: &Facts, limits: &Preflight, report: &mut Report) {
+fn load(target: &str, facts: &Facts, rules: &Rules<'_>, report: &mut Report) {
     const NAME: &str = "System load";
+    let limits = rules.limits;
     let detail = facts
         .load1
         .map_or("load unknown".to_owned(), |load| format!("load: {load:.2}"));
     let now = Pressure::of(facts);
+    // What presses on a sick host may be what the way back mends.
+    let mut refuse = |detail: String, failure: Failure| match rules.advisory {
+        true => {
+            report.line(6, NAME, Verdict::Skipped, format!("{detail}; not counted"));
+            report.warnings.push(failure.what);
+        }
+        false => report.fail(6, NAME, detail, failure),
+    };
     if let Err(failure) = pressure::memory(target, &now, limits) {
         let detail = now
             .memory_available_kib
             .map_or("memory unknown".to_owned(), |free| {
                 format!("{} MiB available", free / 1024)
             });
-        report.fail(6, NAME, detail, failure);
+        refuse(detail, failure);
         return;
     }
     let per_core = facts
         .load1
         .zip(facts.cpus)
         .map(|(load, cpus)| load / f64::from(cpus.max(1)));
-    if limits.load_per_core > 0.0 {
-        let over = per_core.is_none_or(|load| load > limits.load_per_core);
-        if over {
-            let what = format!("{target}: {detail}, more than {} a core", limits.load_per_core);
-            let mut failure = Failure::failed(Reason::Check, what);
-            failure.why = now.hogs();
-            let failure = failure.next("wait, or raise preflight.load-per-core");
-            report.fail(
-                6,
-                NAME,
-                format!("{detail}, ceiling {} a core", limits.load_per_core),
-                failure,
-            );
-            return;
-        }
+    if limits.load_per_core > 0.0 && per_core.is_none_or(|load| load > limits.load_per_core) {
+        let what = format!("{target}: {detail}, more than {} a core", limits.load_per_core);
+        let mut failure = Failure::failed(Reason::Check, what);
+        failure.why = now.hogs();
+        let failure = failure.next("wait, or raise preflight.load-per-core");
+        refuse(
+            format!("{detail}, ceiling {} a core", limits.load_per_core),
+            failure,
+        );
+        return;
     }
     report.line(6, NAME, Verdict::Passed, detail);
 }
