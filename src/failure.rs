@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// How a command ends; each value says what state the target is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Exit {
@@ -90,8 +92,15 @@ pub enum Reason {
     Internal,
 }
 
+impl fmt::Display for Reason {
+    /// The word that programs match on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// What a complaint of a program outside is worth. Each outside world has one table of its own words (`nix/said.rs`,
-/// `git/said.rs`, `host/connect.rs`).
+/// `git/said.rs`, `host/said.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Weight {

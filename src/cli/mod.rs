@@ -59,10 +59,12 @@ pub enum Command {
     Status(Status),
     /// The records of a target, newest first
     Log(Log),
-    /// One record with its evidence
+    /// One record with its evidence, or a run with what was said on its host
     Show(Show),
     /// What differs between two of a record, a commit and what runs, and why
     Diff(Diff),
+    /// A host's journal: the units that its checks name, or others
+    Logs(Logs),
     /// Check records, their chain and their refs
     Verify(Verify),
     /// Publish records that were made while the remote was out of reach
@@ -178,6 +180,9 @@ pub struct Release {
     /// stay
     #[arg(long)]
     pub gc: bool,
+    /// Stop a release of an older commit that is at work on this target and has not begun to switch
+    #[arg(long)]
+    pub cancel_older: bool,
     #[command(flatten)]
     pub reach: Reach,
 }
@@ -192,6 +197,12 @@ pub struct Rollback {
     /// Prove that a rollback would work, and change nothing
     #[arg(long)]
     pub check: bool,
+    /// Practise: go there, validate, come back, validate; nothing is recorded
+    #[arg(long, conflicts_with_all = ["check", "keep"])]
+    pub rehearse: bool,
+    /// Where the closure is nowhere to be had, build it again; it must come out as recorded
+    #[arg(long, conflicts_with = "check")]
+    pub rebuild: bool,
     /// Stay on the restored closure although checks fail, if the host can be reached
     #[arg(long)]
     pub keep: bool,
@@ -212,6 +223,9 @@ pub struct Deploy {
     /// The record whose closure to deploy
     #[arg(long, value_name = "TAG")]
     pub to: String,
+    /// Where the closure is nowhere to be had, build it again; it must come out as recorded
+    #[arg(long)]
+    pub rebuild: bool,
     /// Go on although running system and boot default differ
     #[arg(long)]
     pub accept_drift: bool,
@@ -276,6 +290,22 @@ pub struct Diff {
     /// Prove the causes: evaluate TO with each flake input that moved held back, and say which had no effect
     #[arg(long)]
     pub explain: bool,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The target
+    pub target: String,
+    /// These units; none: those which the target's checks name, or the whole journal
+    pub units: Vec<String>,
+    /// Go on with what comes, until interrupted
+    #[arg(short = 'f', long)]
+    pub follow: bool,
+    /// Begin with the last N lines
+    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 50)]
+    pub lines: u32,
     #[command(flatten)]
     pub reach: Reach,
 }

@@ -3,6 +3,7 @@
 mod config;
 pub mod hook;
 mod init;
+mod logs;
 mod records;
 mod ruleset;
 mod runs;
@@ -35,6 +36,7 @@ pub fn run(command: Command, ui: &Ui) -> Outcome {
         Command::Status(args) => records::status(args, ui),
         Command::Log(args) => records::log(args, ui),
         Command::Show(args) => records::show(&args, ui),
+        Command::Logs(args) => logs::logs(args, ui),
         Command::Verify(args) => verify::verify(&args, ui),
         Command::Prune(args) => store::prune(args, ui),
         Command::Diff(args) => runs::diff(args, ui),

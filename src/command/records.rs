@@ -8,7 +8,7 @@ use super::{person, repository, target, wait, world};
 use crate::cli;
 use crate::failure::{Exit, Failure};
 use crate::git::{Relation, Repo, Which};
-use crate::record::{Ledger, OnHost, Record, RecordName, Target};
+use crate::record::{Evidence, Ledger, OnHost, Record, RecordName, Target};
 use crate::run::{self, journal};
 use crate::ui::records::{self, Marks, TargetStatus};
 use crate::ui::{self, Ui};
@@ -222,13 +222,19 @@ pub(super) fn show(args: &cli::Show, ui: &Ui) -> ui::Outcome {
         if let Some(bytes) = repo.journal_file(&target, what, journal::STATE).ok().flatten() {
             let state = journal::State::parse(&bytes)
                 .map_err(|why| Failure::refused(format!("the journal of {what} cannot be read")).why(why))?;
-            let log = repo
-                .journal_file(&target, what, journal::SWITCH_LOG)?
-                .unwrap_or_default();
-            let log = String::from_utf8_lossy(&log).into_owned();
+            let file = |name| repo.journal_file(&target, what, name);
+            let evidence: Evidence =
+                serde_json::from_slice(&file(journal::EVIDENCE)?.unwrap_or_default()).unwrap_or_default();
+            let (host, switch) = (text(file(journal::HOST_LOG)?), text(file(journal::SWITCH_LOG)?));
+            let view = records::RunView {
+                state: &state,
+                gates: &evidence.gates,
+                host: &host,
+                switch: &switch,
+            };
             ui.answer(
-                &records::run(&state, &log),
-                json!({ "run": state, "switch-log": log }),
+                &records::run(&view),
+                json!({ "run": state, "gates": evidence.gates, "host-log": host, "switch-log": switch }),
             );
             return Ok(Exit::Done);
         }
@@ -238,6 +244,10 @@ pub(super) fn show(args: &cli::Show, ui: &Ui) -> ui::Outcome {
             .next("git nixgate log")
             .next("git nixgate log --failed"),
     )
+}
+
+fn text(bytes: Option<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 
 fn shown(repo: &Repo, ledger: &Ledger, record: &Record, ui: &Ui) -> ui::Outcome {

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{person, repository, target, wait, wait_for, world};
 use crate::cli;
 use crate::failure::{Exit, Failure};
-use crate::run::{self, CheckOptions, CompareOptions, ReleaseOptions, RestoreOptions, Stop};
+use crate::run::{self, CheckOptions, CompareOptions, Mode, ReleaseOptions, RestoreOptions, Stop};
 use crate::ui::diff::Folds;
 use crate::ui::{self, Ui};
 
@@ -43,6 +43,7 @@ pub(super) fn release(args: cli::Release, ui: &Ui) -> ui::Outcome {
         confirm: args.confirm,
         skip_validation: args.skip_validation,
         gc: args.gc,
+        cancel_older: args.cancel_older,
     };
     let stop = Stop::default();
     let run = run::release(world(&repo, ui, &asker, &stop), &target, options);
@@ -57,18 +58,16 @@ pub(super) fn rollback(args: cli::Rollback, ui: &Ui) -> ui::Outcome {
         keep: args.keep,
         accept_drift: args.accept_drift,
         supersede: args.supersede,
+        rebuild: args.rebuild,
+    };
+    let mode = match (args.check, args.rehearse) {
+        (true, _) => Mode::Check,
+        (_, true) => Mode::Rehearse,
+        _ => Mode::Real,
     };
     let stop = Stop::default();
-    let world = world(&repo, ui, &asker, &stop);
-    answer(
-        ui,
-        wait_for(ui, &stop, async {
-            match args.check {
-                true => run::can_roll_back(world, &target, options).await,
-                false => run::rollback(world, &target, options).await,
-            }
-        }),
-    )
+    let run = run::rollback(world(&repo, ui, &asker, &stop), &target, options, mode);
+    answer(ui, wait_for(ui, &stop, run))
 }
 
 pub(super) fn deploy(args: cli::Deploy, ui: &Ui) -> ui::Outcome {
@@ -79,6 +78,7 @@ pub(super) fn deploy(args: cli::Deploy, ui: &Ui) -> ui::Outcome {
         keep: false,
         accept_drift: args.accept_drift,
         supersede: args.supersede,
+        rebuild: args.rebuild,
     };
     let stop = Stop::default();
     let run = run::deploy(world(&repo, ui, &asker, &stop), &target, options);

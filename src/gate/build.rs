@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Place;
 use crate::config::{Evaluate, Settings};
-use crate::failure::{Failure, Reason};
+use crate::failure::{Failure, Reason, Weight};
 use crate::git::{Commit, Repo};
 use crate::host::Address;
 use crate::nix::{
@@ -28,6 +28,8 @@ pub struct Built {
     pub toplevel: nix::StorePath,
     pub nix_version: String,
     pub system: String,
+    /// What Nix got over on the way, for the record: caches that it passed over.
+    pub warnings: Vec<String>,
 }
 
 /// Where the builder keeps what a run needs. See [`prepare`].
@@ -140,9 +142,14 @@ pub async fn build(source: &Source<'_>, place: Place<'_>, desk: &Desk, link: &st
             }
         }
     };
+    let expected = built.complaints.into_iter();
+    let expected = expected.filter(|complaint| complaint.weight == Weight::Expected);
     Ok(Built {
         drv: built.drv.to_string(),
         toplevel: built.toplevel,
+        warnings: expected
+            .map(|complaint| format!("passed over while building: {}", complaint.line))
+            .collect(),
         nix_version: desk.nix_version.clone(),
         system: desk.system.clone(),
     })

@@ -3,13 +3,15 @@
 use std::future::Future;
 use std::time::Duration;
 
-use super::Place;
 use super::pressure::Demand;
+use super::{Place, switch_test};
 use crate::config::{CopyPath, Settings};
-use crate::failure::Failure;
+use crate::event::{Event, Watcher};
+use crate::failure::{Failure, Weight};
 use crate::host::Session;
-use crate::host::supervisor::Held;
-use crate::nix::{self, Closure, CopyRequest, StorePath};
+use crate::host::state::Phase;
+use crate::host::supervisor::{Held, SupervisorError};
+use crate::nix::{self, Closure, CopyError, CopyKind, CopyRequest, StorePath};
 
 /// How long the target may take to say what it has.
 const ASK: Duration = Duration::from_secs(60);
@@ -30,16 +32,43 @@ pub async fn demand(target: &Session, closure: &Closure) -> Result<Demand, Failu
     })
 }
 
-/// Copies `toplevel` with its closure from where it was built to the target.
+/// Before each further try of a copy whose trouble mostly passes by itself: a dropped link, 429, 5xx.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+
+/// Copies `toplevel` with its closure from where it was built to the target. What passes by itself is waited for and
+/// tried again, twice; each try sends only the rest.
 ///
 /// # Errors
-/// Exit 1; what arrived stays there, so that the next try sends only the rest.
+/// Exit 1; what arrived stays there, so that the next run sends only the rest.
 pub async fn copy(
+    watcher: &dyn Watcher,
     settings: &Settings,
     builder: Place<'_>,
     target: &Session,
     toplevel: &StorePath,
 ) -> Result<&'static str, Failure> {
+    for pause in PAUSES {
+        match once(settings, builder, target, toplevel).await {
+            Err(error) if error.weight == Weight::Passing => {
+                let text = format!("{}: trying again in {} s", error.failure.what, pause.as_secs());
+                watcher.see(&Event::Note { text });
+                tokio::time::sleep(pause).await;
+            }
+            done => return done.map_err(Failure::from),
+        }
+    }
+    once(settings, builder, target, toplevel).await.map_err(|error| {
+        let tries = PAUSES.len() + 1;
+        error.failure.why(format!("tried {tries} times"))
+    })
+}
+
+async fn once(
+    settings: &Settings,
+    builder: Place<'_>,
+    target: &Session,
+    toplevel: &StorePath,
+) -> Result<&'static str, CopyError> {
     let request = |from: Option<String>, to: String, ssh_options: String| CopyRequest {
         from,
         to: Some(to),
@@ -70,21 +99,60 @@ pub async fn copy(
                 nix::end_failed_copy(&builder, &Place::Host(target), ASK).await;
                 // Whether the builder gets through to the target shows when it tries; what arrived stays there.
                 if settings.builder.copy != CopyPath::Auto || !error.kind.is_the_way() {
-                    return Err(error.into());
+                    return Err(error);
                 }
             }
             let from = session.nix_store_uri();
             let to = if target.is_local() { "auto".to_owned() } else { uri };
-            let options = target
-                .nix_ssh_opts_between(session)
-                .map_err(anyhow::Error::from)?;
+            let options = target.nix_ssh_opts_between(session).map_err(|error| CopyError {
+                kind: CopyKind::Other,
+                weight: Weight::Failed,
+                failure: error.into(),
+            })?;
             nix::copy(&Place::Here, &request(Some(from), to, options)).await?;
             Ok("from the builder through this machine")
         }
     }
 }
 
-/// Does `work` while the lease of a held target is renewed.
+/// Does `work` while the lease of a held target is renewed, and ends it when the target has been let go: by silence, or
+/// because somebody wanted that.
+///
+/// # Errors
+/// Exit 1: the target was let go, by whom, and why.
+pub async fn while_held<T>(
+    held: &Held,
+    session: &Session,
+    work: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let beat = (held.lease / 3).max(Duration::from_secs(1));
+    let watch = async {
+        loop {
+            tokio::time::sleep(beat).await;
+            match held.keep(&mut &*session).await {
+                Err(SupervisorError::Refused { state, why }) if state.phase == Phase::Released => {
+                    let why = state.reasons.last().cloned().unwrap_or(why);
+                    return switch_test::let_go(&held.target, &why);
+                }
+                Err(SupervisorError::Gone) => {
+                    let why = switch_test::taken(held, session).await;
+                    let why = why
+                        .as_deref()
+                        .unwrap_or("its supervisor is gone; did the host reboot?");
+                    return switch_test::let_go(&held.target, why);
+                }
+                // A renewal that fails shows in the next step, or in the next renewal.
+                _ => {}
+            }
+        }
+    };
+    tokio::select! {
+        done = work => Ok(done),
+        lost = watch => Err(lost),
+    }
+}
+
+/// Does `work` to its end while the lease of a held target is renewed.
 pub async fn keeping<T>(held: &Held, session: &Session, work: impl Future<Output = T>) -> T {
     let beat = (held.lease / 3).max(Duration::from_secs(1));
     let renew = async {

@@ -7,7 +7,7 @@ use crate::failure::{Exit, Failure, Reason, last_lines};
 use crate::host::Session;
 use crate::host::state::Phase;
 use crate::host::stc::Stc;
-use crate::host::supervisor::{Held, SupervisorError, Switched};
+use crate::host::supervisor::{self, Held, SupervisorError, Switched};
 
 /// How the switch went wrong.
 pub struct Bad {
@@ -27,7 +27,19 @@ pub async fn switch(
     held: &Held,
     baseline: &Baseline,
 ) -> Result<Switched, Box<Bad>> {
-    judge(log, held, baseline, held.switch(session).await)
+    let switched = held.switch(session).await;
+    // Nobody heard that it should switch, and somebody else has the host by now.
+    if let Err(SupervisorError::Gone) = &switched
+        && let Some(why) = taken(held, session).await
+    {
+        return Err(Box::new(Bad {
+            failure: let_go(&held.target, &why),
+            touched: false,
+            waiting: false,
+            log: String::new(),
+        }));
+    }
+    judge(log, held, baseline, switched)
 }
 
 /// Judges a switch that another process began.
@@ -105,14 +117,30 @@ fn judge(
     }))
 }
 
+/// Who holds the target instead of the run that held it, in words.
+pub async fn taken(held: &Held, session: &Session) -> Option<String> {
+    let holder = supervisor::holder_now(session).await.ok().flatten()?;
+    (holder.run != held.run).then(|| format!("superseded by {}, who holds it now", holder.who))
+}
+
+/// The target was let go before the switch, and is untouched: by silence, or because somebody wanted that.
+pub fn let_go(target: &str, why: &str) -> Failure {
+    let what = format!("{target} let go before the switch: {why}");
+    if why.starts_with("superseded by ") {
+        return Failure::failed(Reason::Cancelled, what).next(format!(
+            "git nixgate log {target}    # the newer commit is released, or release this one again"
+        ));
+    }
+    if why.starts_with("cancelled by ") {
+        return Failure::failed(Reason::Cancelled, what).next("run it again when it is wanted");
+    }
+    Failure::failed(Reason::Timeout, what).next("run it again; a longer timeouts.confirm bears slower links")
+}
+
 fn lost(target: &str, error: SupervisorError) -> Bad {
     let touched = !matches!(&error, SupervisorError::Refused { state, .. } if state.phase == Phase::Released);
     let failure = match &error {
-        SupervisorError::Refused { why, state } if state.phase == Phase::Released => Failure::failed(
-            Reason::Timeout,
-            format!("{target} let go before the switch: {why}"),
-        )
-        .next("run it again; a longer timeouts.confirm bears slower links"),
+        SupervisorError::Refused { why, state } if state.phase == Phase::Released => let_go(target, why),
         other => other.failure(target),
     };
     Bad {

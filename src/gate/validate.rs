@@ -199,7 +199,7 @@ async fn watch(
                 Some(failure) if !over => failure,
                 found => late_because(subject, found),
             };
-            return Err(with_journal(shell, &reading.facts, subject.baseline, failure).await);
+            return Err(failure);
         }
         if !shown {
             show(log, &health);
@@ -470,37 +470,4 @@ fn show(log: &mut GateLog<'_>, health: &Health) {
     for line in &health.lines {
         log.check(line);
     }
-}
-
-/// The last lines of the journal of units that failed since the switch.
-async fn with_journal(
-    shell: &mut Shell,
-    facts: &Facts,
-    baseline: &Baseline,
-    mut failure: Failure,
-) -> Failure {
-    let units: Vec<String> = facts
-        .failed_units
-        .iter()
-        .filter(|unit| !baseline.failed.contains(unit))
-        .take(3)
-        .cloned()
-        .collect();
-    if units.is_empty() {
-        return failure;
-    }
-    let script = Script::new(
-        r#"for u do
-	printf '%s:\n' "$u"
-	journalctl --no-pager --quiet --output=cat --lines=8 --unit="$u" 2>/dev/null
-done"#,
-    )
-    .args(units);
-    if let Ok(output) = shell
-        .run(&script, Privilege::RootIfPossible, Duration::from_secs(10))
-        .await
-    {
-        failure.why.extend(output.text().lines().map(str::to_owned));
-    }
-    failure
 }

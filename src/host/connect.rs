@@ -1,6 +1,6 @@
 //! Why a connection did not come about, told from ssh's own words.
 
-use crate::failure::{Exit, Failure, Reason, Weight, last_lines};
+use crate::failure::{Exit, Failure, Reason, last_lines};
 
 /// What stood in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,24 +21,6 @@ pub enum ConnectClass {
     /// Authenticated, but no shell answers.
     Hang,
     Other,
-}
-
-impl ConnectClass {
-    /// What it is worth: what may be gone by itself in a moment, and what stays until somebody does something.
-    pub fn weight(self) -> Weight {
-        match self {
-            ConnectClass::Refused | ConnectClass::Timeout | ConnectClass::NoRoute | ConnectClass::Hang => {
-                Weight::Passing
-            }
-            // A resolver that is away says the same as one that does not know the name.
-            ConnectClass::Unresolved => Weight::Passing,
-            ConnectClass::Auth
-            | ConnectClass::HostKeyUnknown
-            | ConnectClass::HostKeyChanged
-            | ConnectClass::NoLogin
-            | ConnectClass::Other => Weight::Failed,
-        }
-    }
 }
 
 /// A connection that did not come about.
@@ -226,32 +208,6 @@ mod tests {
         ];
         for (text, class) in table {
             assert_eq!(classify(text), class, "{text}");
-        }
-    }
-
-    #[test]
-    fn s3_38_a_link_passes_and_a_refusal_stays() {
-        let table = [
-            (
-                "ssh: connect to host x port 22: Connection refused",
-                Weight::Passing,
-            ),
-            (
-                "ssh: connect to host x port 22: No route to host",
-                Weight::Passing,
-            ),
-            ("Connection timed out during banner exchange", Weight::Passing),
-            (
-                "ssh: Could not resolve hostname x: Temporary failure in name resolution",
-                Weight::Passing,
-            ),
-            ("op@x: Permission denied (publickey).", Weight::Failed),
-            ("Host key verification failed.", Weight::Failed),
-            ("This account is currently not available.", Weight::Failed),
-            ("what is this", Weight::Failed),
-        ];
-        for (text, weight) in table {
-            assert_eq!(classify(text).weight(), weight, "{text}");
         }
     }
 

@@ -87,6 +87,8 @@ pub fn busy(target: &str) -> Failure {
 pub struct Holder {
     pub run: String,
     pub target: String,
+    /// `release`, `rollback`, …; empty where its program did not say.
+    pub verb: String,
     pub who: String,
     pub commit: String,
     /// Seconds since 1970, the target's clock.
@@ -252,6 +254,7 @@ impl Facts {
             holder: one("holder_run").map(|run| Holder {
                 run: run.to_owned(),
                 target: owned("holder_target"),
+                verb: owned("holder_verb"),
                 who: owned("holder_who"),
                 commit: owned("holder_commit"),
                 since: one("holder_since")

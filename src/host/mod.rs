@@ -10,6 +10,7 @@ mod channel;
 pub mod connect;
 pub mod dryrun;
 pub mod facts;
+pub mod follow;
 pub mod pressure;
 pub mod probe;
 pub mod rundir;
@@ -20,6 +21,7 @@ pub mod shell;
 pub mod state;
 pub mod stc;
 pub mod supervisor;
+pub mod trouble;
 mod wire;
 
 use std::fmt;

@@ -12,7 +12,7 @@ mod reboot;
 mod verify;
 
 pub use after::{drop_permanent_root, drop_record, failed_before, release_leftover, store_record};
-pub use driver::{Committed, Held, Reverted, Switched, cancel, hold, reattach};
+pub use driver::{Committed, Held, Reverted, Switched, cancel, hold, holder_now, reattach, supersede};
 pub use error::{HoldError, SupervisorError};
 pub use plan::Plan;
 pub use reboot::{BootSet, set_boot};

@@ -167,9 +167,9 @@ answer() {
 	save
 }
 
-# Who wanted the run to end: one line, left there before the message.
+# Who wanted the run to end: one line, left there before the message. $1 another file's name
 cancelled_by() {
-	IFS= read -r who 2>/dev/null <"$dir/cancelled" || who=somebody
+	IFS= read -r who 2>/dev/null <"$dir/${1-cancelled}" || who=somebody
 	printf '%s\n' "$who"
 }
 
@@ -437,6 +437,13 @@ obey() {
 			answer ok
 			return
 			;;
+		# As cancel, and refused once the switch has begun.
+		holding:supersede)
+			reason "superseded by $(cancelled_by superseded)"
+			s_state=released
+			answer ok
+			return
+			;;
 		waiting:cancel)
 			s_nonce=$nonce s_answer=''
 			revert "cancelled by $(cancelled_by)"
@@ -474,8 +481,10 @@ obey() {
 
 say_holder() {
 	umask 022
-	printf 'run=%s\ntarget=%s\nwho=%s\ncommit=%s\nsince=%s\n' "$p_run" "$p_target" "$p_who" "$p_commit" "$s_since" \
-		>"$base/holder.$p_run" && alone mv -f "$base/holder.$p_run" "$base/holder"
+	{
+		printf 'run=%s\ntarget=%s\nwho=%s\ncommit=%s\n' "$p_run" "$p_target" "$p_who" "$p_commit"
+		printf 'since=%s\nverb=%s\n' "$s_since" "${p_verb-}"
+	} >"$base/holder.$p_run" && alone mv -f "$base/holder.$p_run" "$base/holder"
 	umask 077
 }
 

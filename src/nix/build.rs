@@ -4,6 +4,7 @@ use super::exec::{Exec, ExecOutput};
 use super::flake::{Flakeref, nixos_configurations};
 use super::json::parse_build;
 use super::path::StorePath;
+use super::said::Complaint;
 use super::{environment, nix, said};
 use crate::failure::{Failure, Reason};
 use std::fmt;
@@ -53,6 +54,8 @@ pub struct Evaluated {
 pub struct Built {
     pub drv: StorePath,
     pub toplevel: StorePath,
+    /// What Nix complained of and got over: caches that it passed over.
+    pub complaints: Vec<Complaint>,
 }
 
 /// Why there is no result.
@@ -109,7 +112,7 @@ impl From<Failure> for BuildError {
 /// Evaluates only, and says what a build would do. Writes derivations into the store, builds nothing.
 pub async fn evaluate<E: Exec>(exec: &E, request: &BuildRequest) -> Result<Evaluated, BuildError> {
     let output = run(exec, request, &["--dry-run", "--no-link"]).await?;
-    let Built { drv, toplevel } = built(request, &output)?;
+    let Built { drv, toplevel, .. } = built(request, &output)?;
     let said = said::plain(&output.err());
     let count = |what: &str| said.lines().find_map(|line| announced(line, what)).unwrap_or(0);
     Ok(Evaluated {
@@ -199,7 +202,11 @@ fn built(request: &BuildRequest, output: &ExecOutput) -> Result<Built, BuildErro
     let mut list = parse_build(&output.out()).map_err(wrong)?;
     match (list.pop(), list.is_empty()) {
         (Some((Some(drv), mut outputs)), true) => match outputs.remove("out") {
-            Some(toplevel) => Ok(Built { drv, toplevel }),
+            Some(toplevel) => Ok(Built {
+                drv,
+                toplevel,
+                complaints: said::complaints(&output.err()),
+            }),
             None => Err(wrong("it has no output `out`".into())),
         },
         _ => Err(wrong("it is not one derivation".into())),

@@ -5,7 +5,7 @@ use super::exec::{Exec, ExecOutput};
 use super::flake::Flakeref;
 use super::path::StorePath;
 use super::{environment, nix, said};
-use crate::failure::{Failure, Reason};
+use crate::failure::{Failure, Reason, Weight};
 use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
@@ -55,6 +55,8 @@ impl CopyKind {
 #[derive(Debug, Clone)]
 pub struct CopyError {
     pub kind: CopyKind,
+    /// [`Weight::Passing`]: the same copy may work in a moment, and sends only the rest.
+    pub weight: Weight,
     pub failure: Failure,
 }
 
@@ -102,7 +104,12 @@ pub async fn copy<E: Exec>(exec: &E, request: &CopyRequest) -> Result<(), CopyEr
             } else {
                 CopyKind::Other
             };
-            CopyError { kind, failure }
+            // What took all the time that there was is not tried again.
+            CopyError {
+                kind,
+                weight: Weight::Failed,
+                failure,
+            }
         })?;
     if output.ok() {
         Ok(())
@@ -174,7 +181,16 @@ fn classify(request: &CopyRequest, output: &ExecOutput) -> CopyError {
             .push("run it again: what arrived stays there, and only the rest is sent".into()),
         _ => {}
     }
-    CopyError { kind, failure }
+    let weight = match failure.reason {
+        Reason::Auth => Weight::Failed,
+        _ if kind.is_the_way() => said::weight(&text),
+        _ => Weight::Failed,
+    };
+    CopyError {
+        kind,
+        weight,
+        failure,
+    }
 }
 
 fn kind_of(text: &str) -> CopyKind {

@@ -99,7 +99,7 @@ const TABLE: &[(&str, Weight, Reason, &str)] = &[
 const DAEMON: &str = "see whether nix-daemon runs there: systemctl status nix-daemon.socket";
 
 /// Something that Nix complained of, and what it is worth.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Complaint {
     pub weight: Weight,
     pub reason: Reason,
@@ -151,6 +151,15 @@ fn general(status: i32, text: &str) -> Option<(Reason, &'static str)> {
     }
     let (_, _, reason, next) = TABLE.iter().find(|(words, ..)| text.contains(words))?;
     Some((*reason, next))
+}
+
+/// What the cause found in a failed command's text is worth. One that is not known stays until somebody looks.
+pub(super) fn weight(text: &str) -> Weight {
+    let text = counted(text);
+    TABLE
+        .iter()
+        .find(|(words, ..)| text.contains(words))
+        .map_or(Weight::Failed, |(_, weight, ..)| *weight)
 }
 
 /// Whether the text tells of a connection that could not be made or broke.
@@ -335,6 +344,7 @@ mod tests {
             let found = complaints(&text);
             assert_eq!(found.len(), 1, "{text}");
             assert_eq!((found[0].weight, found[0].reason), (weight, reason), "{text}");
+            assert_eq!(super::weight(&text), weight, "{text}");
             assert_eq!(
                 general(1, &text).map(|(reason, _)| reason),
                 Some(reason),

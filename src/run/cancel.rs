@@ -38,7 +38,7 @@ fn note(world: World<'_>, text: String) {
 
 // --- a run of this machine ------------------------------------------------------------------------------------------
 
-fn journal_of(world: World<'_>, target: &Target, run: &str) -> Result<Option<State>, Failure> {
+pub(super) fn journal_of(world: World<'_>, target: &Target, run: &str) -> Result<Option<State>, Failure> {
     let bytes = world.repo.journal_file(target, run, journal::STATE)?;
     // What cannot be read is nobody's to stop; `resume` says what is wrong with it.
     Ok(bytes.and_then(|bytes| State::parse(&bytes).ok()))
@@ -51,6 +51,34 @@ async fn by_process(
     runner: &Runner,
     process: &Process,
 ) -> Result<Outcome, Failure> {
+    let run = &runner.run;
+    ask(world, target, settings, runner, process).await?;
+    match journal_of(world, target, run)? {
+        // Its journal begins with the first thing that it does on the host.
+        None => Ok(done(
+            target,
+            format!("run {run} has ended: {target} was not touched"),
+        )),
+        Some(state) => match state.ending {
+            Some(ending) => ended(target, run, &ending),
+            None => Err(Failure::new(
+                Exit::NeedsPerson,
+                Reason::Cancelled,
+                format!("run {run} ended without saying how"),
+            )
+            .next(format!("git nixgate resume {target}"))),
+        },
+    }
+}
+
+/// Asks a run of this machine to end at its next safe boundary, and waits until its process has.
+pub(super) async fn ask(
+    world: World<'_>,
+    target: &Target,
+    settings: &Settings,
+    runner: &Runner,
+    process: &Process,
+) -> Result<(), Failure> {
     let run = &runner.run;
     let unheard = |why: String| {
         Failure::failed(Reason::Internal, format!("run {run} could not be told to stop"))
@@ -74,22 +102,7 @@ async fn by_process(
         }
         tokio::time::sleep(BEAT).await;
     }
-    match journal_of(world, target, run)? {
-        // Its journal begins with the first thing that it does on the host.
-        None => Ok(done(
-            target,
-            format!("run {run} has ended: {target} was not touched"),
-        )),
-        Some(state) => match state.ending {
-            Some(ending) => ended(target, run, &ending),
-            None => Err(Failure::new(
-                Exit::NeedsPerson,
-                Reason::Cancelled,
-                format!("run {run} ended without saying how"),
-            )
-            .next(format!("git nixgate resume {target}"))),
-        },
-    }
+    Ok(())
 }
 
 /// What a run's own ending means for whoever wanted it to stop.

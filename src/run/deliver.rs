@@ -4,15 +4,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::back::take_back;
 use super::journal::{Ending, Step};
 use super::mark::{Mark, Marked, mark};
+use super::rehearse::{Home, and_back};
 use super::resolve;
+use super::supersede::{self, Newer};
 use super::{Asker, Run, reach};
 use crate::check::Files;
 use crate::config::Settings;
-use crate::event::Gate;
+use crate::event::{Gate, Watcher};
 use crate::failure::{Exit, Failure, Reason};
-use crate::gate::commit::{by_hand, ssh_line, take_back};
+use crate::gate::commit::{by_hand, ssh_line};
 use crate::gate::health::Baseline;
 use crate::gate::known_good::RemoteSide;
 use crate::gate::preflight::Fit;
@@ -64,6 +67,8 @@ pub(super) struct Delivery<'a> {
     pub restores: Option<OnHost>,
     pub withdraws: Vec<RecordName>,
     pub remote: RemoteSide,
+    /// `rollback --rehearse`: what the host is held against after it came back.
+    pub home: Option<Home<'a>>,
     pub options: Options,
 }
 
@@ -82,6 +87,8 @@ pub(super) struct Options {
     pub keep: bool,
     /// Garbage may be collected on the target where the closure does not fit.
     pub gc: bool,
+    /// Older releases that have not begun to switch give way.
+    pub cancel_older: bool,
 }
 
 /// Drives it to its end; the run's journal says how.
@@ -130,13 +137,19 @@ async fn drive(
     run.log.begin(Gate::Copy);
     let began = Instant::now();
     let plan = plan(run, facts, delivery);
+    let own = run.target.clone();
+    let newer = delivery.options.cancel_older.then_some(Newer {
+        world: run.world,
+        target: &own,
+        commit: delivery.commit,
+    });
     let prepared = {
         // Paths in the store and a rehearsal change nothing that the lock protects: they need not wait for it. A hold
         // that fails ends them.
-        let mut ahead = pin!(ahead(session, &target, delivery));
+        let mut ahead = pin!(ahead(run.world.watcher, session, &target, delivery));
         let mut early = None;
         let held = {
-            let mut hold = pin!(supervisor::hold(session, &plan));
+            let mut hold = pin!(supersede::hold(session, &plan, newer));
             loop {
                 tokio::select! {
                     held = &mut hold => break held,
@@ -207,27 +220,31 @@ async fn drive(
                 true => crate::host::fresh(delivery.endpoint).await.ok(),
                 false => None,
             };
-            let stay = bad.waiting && !delivery.settings.auto_rollback;
-            return Err(take_back(&run.log, session, shell, &held, None, stay, bad.failure).await);
+            let stay = bad.waiting && stays(delivery);
+            return Err(take_back(run, session, shell, &held, None, stay, bad.failure).await);
         }
     };
     run.switch_log = format!("{}\n{}", switched.stdout, switched.stderr);
     run.log.pass("");
     if run.world.stop.asked() {
         let shell = crate::host::fresh(delivery.endpoint).await.ok();
-        return Err(take_back(&run.log, session, shell, &held, None, false, unwanted(&target)).await);
+        return Err(take_back(run, session, shell, &held, None, false, unwanted(&target)).await);
     }
 
     run.log.begin(Gate::Validate);
     let running = switched.state.here.running.clone().unwrap_or_default();
     let mut shell = validated(run, session, &held, &running, &baseline, delivery).await?;
+    if let Some(home) = &delivery.home {
+        let here = (&held, shell);
+        return and_back(run, session, here, &baseline, (delivery, home), &facts.here).await;
+    }
 
     run.try_step(Step::Committing);
     run.log.begin(Gate::Commit);
     let committed = match commit::commit(&mut run.log, &held, &mut shell, &running).await {
         Ok(committed) => committed,
         Err((failure, state)) => {
-            return Err(take_back(&run.log, session, Some(shell), &held, state, false, failure).await);
+            return Err(take_back(run, session, Some(shell), &held, state, false, failure).await);
         }
     };
     run.evidence.generation_after = committed.generation;
@@ -283,6 +300,11 @@ pub(super) fn unwanted(target: &str) -> Failure {
         Reason::Cancelled,
         format!("stopped: {target} does not stay on the candidate"),
     )
+}
+
+/// `auto-rollback = false` leaves a host that fails on the new system; a rehearsal never does.
+fn stays(delivery: &Delivery<'_>) -> bool {
+    !delivery.settings.auto_rollback && delivery.home.is_none()
 }
 
 /// Ends a hold without a switch, and leaves nothing behind.
@@ -351,7 +373,7 @@ async fn switched_back(
     let baseline = Baseline::of(&facts, delivery.settings.preflight.usage_factor);
     let switched = match switch_test::switch(&mut run.log, session, &back, &baseline).await {
         Ok(switched) => switched,
-        Err(bad) => return Err(take_back(&run.log, session, None, &back, None, false, bad.failure).await),
+        Err(bad) => return Err(take_back(run, session, None, &back, None, false, bad.failure).await),
     };
     let running = switched.state.here.running.clone().unwrap_or_default();
     let mut shell = crate::host::fresh(delivery.endpoint)
@@ -367,6 +389,7 @@ fn plan(run: &Run<'_>, facts: &Facts, delivery: &Delivery<'_>) -> Plan {
     Plan {
         run: run.id().to_owned(),
         target: run.target.to_string(),
+        verb: run.state.verb.name().to_owned(),
         commit: run.state.commit.clone(),
         who: run.state.by.clone(),
         candidate: delivery.toplevel.to_string(),
@@ -424,7 +447,12 @@ enum Ahead {
     Full(Box<Failure>),
 }
 
-async fn ahead(session: &Session, target: &str, delivery: &Delivery<'_>) -> Result<Ahead, Failure> {
+async fn ahead(
+    watcher: &dyn Watcher,
+    session: &Session,
+    target: &str,
+    delivery: &Delivery<'_>,
+) -> Result<Ahead, Failure> {
     let Some(place) = delivery.supply else {
         return rehearse(session, target, delivery)
             .await
@@ -444,7 +472,7 @@ async fn ahead(session: &Session, target: &str, delivery: &Delivery<'_>) -> Resu
     if demand.paths == 0 {
         return Ok(Ahead::Copied("already there"));
     }
-    copy::copy(delivery.settings, place, session, &delivery.toplevel)
+    copy::copy(watcher, delivery.settings, place, session, &delivery.toplevel)
         .await
         .map(Ahead::Copied)
 }
@@ -459,7 +487,7 @@ fn memory(target: &str, delivery: &Delivery<'_>, now: &Pressure) -> Result<(), F
 
 /// Makes room under the lock, and copies.
 async fn after_gc(
-    log: &GateLog<'_>,
+    (log, watcher): (&GateLog<'_>, &dyn Watcher),
     session: &Session,
     target: &str,
     run: &str,
@@ -470,7 +498,7 @@ async fn after_gc(
     let root = As(Privilege::Root, session);
     let freed = nix::collect_garbage(&root, run, delivery.settings.timeouts.copy).await?;
     log.note(freed);
-    match Box::pin(ahead(session, target, delivery)).await? {
+    match Box::pin(ahead(watcher, session, target, delivery)).await? {
         Ahead::Full(failure) => Err(*failure),
         done => Ok(done),
     }
@@ -492,7 +520,7 @@ async fn prepare(
     ahead: impl Future<Output = Result<Ahead, Failure>>,
 ) -> Result<Option<Outcome>, Failure> {
     let target = run.target.to_string();
-    let repo = run.world.repo;
+    let (repo, watcher) = (run.world.repo, run.world.watcher);
     for left in &held.swept {
         run.log.note(format!("removed what a dead run left: {left}"));
     }
@@ -510,7 +538,7 @@ async fn prepare(
     let steps = async {
         let mut done = ahead.await?;
         if let Ahead::Full(full) = &done {
-            done = after_gc(log, session, &target, &held.run, delivery, full).await?;
+            done = after_gc((log, watcher), session, &target, &held.run, delivery, full).await?;
         }
         let seen = match done {
             Ahead::Full(failure) => return Err(*failure),
@@ -537,7 +565,7 @@ async fn prepare(
         }
         dry_activate::judged(log, &target, toplevel, seen)
     };
-    let (rehearsed, again) = copy::keeping(held, session, async { tokio::join!(steps, again) }).await;
+    let (rehearsed, again) = copy::while_held(held, session, async { tokio::join!(steps, again) }).await?;
     let again = again?;
     if let Some(failure) = overtaken(run, delivery, again.as_ref())? {
         return Err(failure);
@@ -570,7 +598,7 @@ async fn prepare(
         let question = format!("switch {target} to {toplevel}? [y/N]");
         let asker = run.world.asker;
         // A person may take longer than a lease; the question is bounded by patience, not by the link.
-        match copy::keeping(held, session, asked(asker, question)).await {
+        match copy::while_held(held, session, asked(asker, question)).await? {
             Some(true) => {}
             Some(false) => {
                 return Err(Failure::failed(
@@ -676,7 +704,7 @@ async fn validated(
     };
     let Some(Validated { shell, result }) = validated else {
         let shell = crate::host::fresh(delivery.endpoint).await.ok();
-        return Err(take_back(&run.log, session, shell, held, None, false, unwanted(&target)).await);
+        return Err(take_back(run, session, shell, held, None, false, unwanted(&target)).await);
     };
     let failure = match (shell, result) {
         (Some(shell), Ok(_)) => {
@@ -690,7 +718,7 @@ async fn validated(
             );
             return Ok(shell);
         }
-        (Some(mut shell), Err(failure)) if delivery.options.sick => {
+        (Some(mut shell), Err(failure)) if delivery.options.sick && delivery.home.is_none() => {
             let question = format!(
                 "{}\n{target} can be reached. Stay on the restored closure all the same? [y/N]",
                 failure.what
@@ -711,15 +739,15 @@ async fn validated(
             let failure = failure.next(format!(
                 "git nixgate rollback {target} --keep    # stay there although it fails"
             ));
-            take_back(&run.log, session, Some(shell), held, None, false, failure).await
+            take_back(run, session, Some(shell), held, None, false, failure).await
         }
         (shell, Err(failure)) => {
-            let stay = !delivery.settings.auto_rollback;
-            take_back(&run.log, session, shell, held, None, stay, failure).await
+            let stay = stays(delivery);
+            take_back(run, session, shell, held, None, stay, failure).await
         }
         (None, Ok(_)) => {
             let failure = Failure::failed(Reason::Link, format!("{target}: the fresh connection was lost"));
-            take_back(&run.log, session, None, held, None, false, failure).await
+            take_back(run, session, None, held, None, false, failure).await
         }
     };
     Err(failure)

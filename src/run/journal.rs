@@ -123,6 +123,9 @@ pub struct State {
     /// Boot id and start time of PID 1 before the reboot that is waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booted: Option<String>,
+    /// `rollback --rehearse`: whatever becomes of the run, the host goes back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearsal: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
 }
@@ -135,6 +138,9 @@ pub const STATE: &str = "state.json";
 pub const EVIDENCE: &str = "evidence.json";
 /// What `switch-to-configuration` printed, in a journal's tree.
 pub const SWITCH_LOG: &str = "switch.log";
+/// What the host said of the trouble: failing units and the kernel's log, in the tree of a run that failed after its
+/// switch began.
+pub const HOST_LOG: &str = "host.log";
 
 /// The candidate's closure, in a release's journal: a line `path sha256:hash size deriver` for each path.
 pub const CLOSURE: &str = "closure";
@@ -212,6 +218,7 @@ mod tests {
             restores: None,
             withdraws: vec![],
             booted: None,
+            rehearsal: false,
             ending: Some(Ending::of(&Failure::refused("no").next("x"), Some(Gate::Diff))),
         };
         assert_eq!(State::parse(&state.to_bytes()), Ok(state));

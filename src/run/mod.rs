@@ -1,5 +1,6 @@
 //! Runs: sequences of gates on one target, with a journal that another process can finish from.
 
+mod back;
 pub mod cancel;
 mod compare;
 mod deliver;
@@ -9,11 +10,14 @@ mod finish;
 mod hooks;
 pub mod journal;
 mod live;
+mod logs;
 mod mark;
 mod product;
 mod prune;
 mod publish;
 mod reach;
+mod rebuild;
+mod rehearse;
 mod release;
 mod resolve;
 mod restore;
@@ -21,6 +25,7 @@ mod resume;
 mod running;
 mod stop;
 pub mod store;
+mod supersede;
 mod trust;
 
 use std::io::Read;
@@ -40,12 +45,13 @@ pub use cancel::cancel;
 pub use compare::{CompareOptions, Compared, Side, compare};
 pub use deliver::Outcome;
 pub use live::live_defects;
+pub use logs::{LogsOptions, logs};
 pub use prune::{PruneOptions, Pruned, prune};
 pub use publish::publish;
 pub use reach::{endpoint, health, live, secrets};
 pub use release::{CheckOptions, ReleaseOptions, check, release};
 pub use resolve::{at_commit, settings_of};
-pub use restore::{RestoreOptions, can_roll_back, deploy, rollback};
+pub use restore::{Mode, RestoreOptions, deploy, rollback};
 pub use resume::resume;
 pub use stop::{Fate, Stop};
 pub use trust::of as trust_of;
@@ -102,6 +108,7 @@ impl<'a> Run<'a> {
             restores: None,
             withdraws: Vec::new(),
             booted: None,
+            rehearsal: false,
             ending: None,
         };
         let running = running::Running::begin(world.repo, target, &state);
@@ -193,10 +200,13 @@ impl<'a> Run<'a> {
         if !self.switch_log.is_empty() {
             files.push((journal::SWITCH_LOG, self.switch_log.clone().into_bytes()));
         }
+        files.extend(self.attached.iter().cloned());
         let now = Utc::new(OffsetDateTime::now_utc());
         self.world
             .repo
             .journal_write(&self.target, &self.state.run, now, &files)?;
+        // A journal's next state keeps the files of the one before.
+        self.attached.clear();
         Ok(())
     }
 

@@ -57,6 +57,7 @@ pub(super) struct Product {
     pub closure: Closure,
     /// Its derivations beside those of what should run.
     pub unshared: Option<Unshared>,
+    pub warnings: Vec<String>,
 }
 
 impl Order<'_> {
@@ -124,6 +125,7 @@ impl Order<'_> {
             nix_version: built.nix_version,
             closure: product.closure,
             unshared: product.unshared,
+            warnings: built.warnings,
             toplevel: built.toplevel,
         })
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::deliver::{Delivery, Options, Outcome, deliver};
 use super::journal::{self, Verb};
 use super::product::{self, Bench, Order, Product};
+use super::supersede::Newer;
 use super::{Run, World, explain, hooks, reach, resolve};
 use crate::config::{Config, Evaluate, Settings};
 use crate::event::Gate;
@@ -48,6 +49,8 @@ pub struct ReleaseOptions {
     pub skip_validation: bool,
     /// Collect garbage on the target where the closure does not fit.
     pub gc: bool,
+    /// Older releases that have not begun to switch give way.
+    pub cancel_older: bool,
 }
 
 /// Every gate up to dry-activate; nothing is changed, nothing is recorded.
@@ -184,6 +187,14 @@ async fn drive(
         bench.begun().await;
         tokio::join!(resolve::remote_side(repo, &settings.remote, &target), push)
     };
+    let newer = Newer {
+        world: run.world,
+        target: &target,
+        commit,
+    };
+    if options.cancel_older {
+        newer.here(run, settings).await?;
+    }
     let asking = async {
         let ((remote, push), reading) = tokio::join!(records, preflight::read(&endpoint, &dir, wanted));
         (remote, reading, push)
@@ -203,7 +214,12 @@ async fn drive(
                 }
             }
         };
-        match judged(run, resolved, options, verb, answers).await {
+        let (side, reading, push) = answers;
+        let reading = match (options.cancel_older, reading) {
+            (true, Ok(reading)) => newer.at(reading, &endpoint, wanted).await,
+            (_, reading) => reading,
+        };
+        match judged(run, resolved, options, verb, (side, reading, push)).await {
             Err(failure) => Err(failure),
             Ok(mut ready) => {
                 run.log.begin_since(Gate::Build, asked);
@@ -302,6 +318,7 @@ async fn drive(
         restores: None,
         withdraws: Vec::new(),
         remote: ready.remote,
+        home: None,
         options: Options {
             accept_drift: options.check.accept_drift,
             rehearse_only: verb == Verb::Check,
@@ -311,6 +328,7 @@ async fn drive(
             sick: false,
             keep: false,
             gc: options.gc,
+            cancel_older: options.cancel_older,
         },
     };
     let outcome = deliver(run, ready.fit, &delivery).await;
@@ -564,6 +582,9 @@ async fn compared(
     run.evidence.builder = builder_name(settings);
     if settings.builder.evaluate == Evaluate::Operator {
         run.log.finding("evaluated on the operator's machine");
+    }
+    for warning in product.warnings {
+        run.log.warn(warning);
     }
     run.log.pass(toplevel.to_string());
 

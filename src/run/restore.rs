@@ -1,8 +1,11 @@
-//! `rollback` and `deploy`: a recorded closure goes back onto its host. No evaluation, no build.
+//! `rollback` and `deploy`: a recorded closure goes back onto its host. No evaluation and no build, unless `--rebuild`
+//! asks for it.
 
 use super::deliver::{Delivery, Options, Outcome, deliver};
 use super::early::{Host, guess, read};
 use super::journal::Verb;
+use super::rebuild::{Rebuilt, rebuild};
+use super::rehearse::Home;
 use super::{Run, World, reach, resolve};
 use crate::config::Settings;
 use crate::event::Gate;
@@ -24,6 +27,18 @@ pub struct RestoreOptions {
     pub keep: bool,
     pub accept_drift: bool,
     pub supersede: bool,
+    /// Build the closure again, at its record's commit, where it is nowhere to be had.
+    pub rebuild: bool,
+}
+
+/// How far a rollback goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Real,
+    /// Up to dry-activate: proves that it would work (root there, closure intact), and changes nothing.
+    Check,
+    /// There, validated, and back, validated; nothing is recorded.
+    Rehearse,
 }
 
 /// Back to the previous known-good closure, or to a named one.
@@ -31,22 +46,14 @@ pub async fn rollback(
     world: World<'_>,
     target: &Target,
     options: RestoreOptions,
+    mode: Mode,
 ) -> Result<Outcome, Failure> {
-    go(world, target, &options, Verb::Rollback, false).await
+    go(world, target, &options, Verb::Rollback, mode).await
 }
 
 /// A recorded closure: a withdrawn release, a reinstalled host, drift undone.
 pub async fn deploy(world: World<'_>, target: &Target, options: RestoreOptions) -> Result<Outcome, Failure> {
-    go(world, target, &options, Verb::Deploy, false).await
-}
-
-/// Proves that a rollback would work: the root is there, the closure intact, dry-activate passes. Changes nothing.
-pub async fn can_roll_back(
-    world: World<'_>,
-    target: &Target,
-    options: RestoreOptions,
-) -> Result<Outcome, Failure> {
-    go(world, target, &options, Verb::Rollback, true).await
+    go(world, target, &options, Verb::Deploy, Mode::Real).await
 }
 
 async fn go(
@@ -54,7 +61,7 @@ async fn go(
     target: &Target,
     options: &RestoreOptions,
     verb: Verb,
-    rehearse: bool,
+    mode: Mode,
 ) -> Result<Outcome, Failure> {
     let repo = world.repo;
     let settings = reach::settings_now(&world, target, options.host.as_deref())?;
@@ -85,14 +92,12 @@ async fn go(
         );
     };
     let by = repo.committer()?.to_string();
-    let journal = if rehearse { Verb::Check } else { verb };
+    let journal = if mode == Mode::Check { Verb::Check } else { verb };
     let mut run = Run::new(world, target, journal, &ledger.head().commit.to_string(), by);
     run.state.verb = verb;
+    run.state.rehearsal = mode == Mode::Rehearse;
     let host = (host, &endpoint, &dir);
-    let result = drive(
-        &mut run, &settings, &ledger, remote, host, options, verb, rehearse,
-    )
-    .await;
+    let result = drive(&mut run, &settings, &ledger, remote, host, options, verb, mode).await;
     match result {
         Ok(outcome) => Ok(outcome),
         Err(failure) if failure.exit == Exit::Unpublished && run.state.ending.is_some() => Err(failure),
@@ -123,7 +128,7 @@ async fn drive(
     (host, endpoint, dir): (Host, &Endpoint, &RunDir),
     options: &RestoreOptions,
     verb: Verb,
-    rehearse: bool,
+    mode: Mode,
 ) -> Result<Outcome, Failure> {
     let (repo, target) = (run.world.repo, run.target.clone());
     if let RemoteSide::Away { name, .. } = &remote {
@@ -162,7 +167,7 @@ async fn drive(
         gc: false,
     };
     let fit = reading.judged(&mut run.log, target.as_str(), &rules).await?;
-    if !rehearse {
+    if mode == Mode::Real {
         super::trust::refuse_unsigned(repo, settings, Some(ledger))?;
         repo.try_sign()?;
     }
@@ -187,20 +192,43 @@ async fn drive(
     let files = resolve::files_of(repo, &commit.id, &checked.checks)?;
     run.state.commit = commit.id.to_string();
     run.log.pass(format!("to {}", choice.restores));
-    if let Some(outcome) = already(run, ledger, &choice, &fit.facts, verb, rehearse) {
+    if let Some(outcome) = already(run, ledger, &choice, &fit.facts, verb, mode) {
         fit.session.close().await;
         return Ok(outcome);
     }
 
-    run.log
-        .skip(Gate::Build, "a recorded closure: no evaluation, no build");
-    run.log.begin(Gate::Diff);
-    let (toplevel, closure, supply) = found(run, &choice, &fit, settings, dir, rehearse, known).await?;
+    if !options.rebuild {
+        run.log
+            .skip(Gate::Build, "a recorded closure: no evaluation, no build");
+        run.log.begin(Gate::Diff);
+    }
+    let (toplevel, closure, supply) = match found(run, &choice, &fit, settings, dir, mode, known).await? {
+        Found::There(toplevel, closure, supply) => {
+            if options.rebuild {
+                run.log
+                    .skip(Gate::Build, "the recorded closure is there: nothing is built");
+                run.log.begin(Gate::Diff);
+            }
+            (toplevel, closure, supply)
+        }
+        Found::Nowhere(failure) if !options.rebuild => return Err(failure),
+        Found::Nowhere(failure) => {
+            run.log.begin(Gate::Build);
+            run.log.note(failure.to_string());
+            let (toplevel, rebuilt) = rebuild(run, &choice, &fit, settings, (repo, dir)).await?;
+            let closure = rebuilt.closure.clone();
+            run.log.pass(toplevel.to_string());
+            run.log.begin(Gate::Diff);
+            (toplevel, closure, Some(Supply::Built(Box::new(rebuilt))))
+        }
+    };
     evidence(run, &choice, &closure, &commit);
     let detail = compared(run, &fit, running, &closure, settings).await;
     run.log.pass(detail);
 
-    let builder = supply;
+    let head = repo.commit(&ledger.head().commit)?;
+    let own = resolve::checks_of(repo, &mut run.log, &head, &target)?.unwrap_or_else(|| settings.clone());
+    let own_files = resolve::files_of(repo, &head.id, &own.checks)?;
     let delivery = Delivery {
         kind: if verb == Verb::Deploy {
             Kind::Deploy
@@ -214,23 +242,33 @@ async fn drive(
         commit: &commit,
         toplevel,
         closure: &closure,
-        supply: builder.as_ref().map(as_place),
+        supply: supply.as_ref().and_then(Supply::place),
         builder: None,
-        built_on_target: None,
+        built_on_target: supply.as_ref().and_then(Supply::link_on_target),
         restores: Some(choice.restores.clone()),
         withdraws: choice.withdraws.clone(),
         remote,
+        home: (mode == Mode::Rehearse).then_some(Home {
+            checked: &own,
+            files: &own_files,
+        }),
         options: Options {
             accept_drift: true,
-            rehearse_only: rehearse,
+            rehearse_only: mode == Mode::Check,
             sick: true,
             keep: options.keep,
             ..Options::default()
         },
     };
     let outcome = deliver(run, fit, &delivery).await;
-    if let Some(Supply::Host(session)) = builder {
-        session.close().await;
+    drop(delivery);
+    match supply {
+        Some(Supply::Host(session)) => session.close().await,
+        Some(Supply::Built(rebuilt)) => {
+            let recorded = matches!(&outcome, Ok(outcome) if outcome.record.is_some());
+            rebuilt.close(run, recorded.then_some(&choice.restores)).await;
+        }
+        Some(Supply::Here) | None => {}
     }
     outcome
 }
@@ -264,14 +302,14 @@ fn already(
     choice: &Choice<'_>,
     facts: &Facts,
     verb: Verb,
-    rehearse: bool,
+    mode: Mode,
 ) -> Option<Outcome> {
     let toplevel = choice.toplevel();
     let here = &facts.here;
     let boots = here.boot_default.path().is_none_or(|path| path == toplevel);
     let there =
         here.running.as_deref() == Some(toplevel) && here.profile.as_deref() == Some(toplevel) && boots;
-    if rehearse || !there || ledger.on_host() != choice.restores || !choice.withdraws.is_empty() {
+    if mode != Mode::Real || !there || ledger.on_host() != choice.restores || !choice.withdraws.is_empty() {
         return None;
     }
     let name = ledger.head().name.to_string();
@@ -288,29 +326,48 @@ fn already(
 }
 
 /// Where the closure comes from when it is not on the target.
-enum Supply {
+enum Supply<'a> {
     Here,
     Host(Box<Session>),
+    Built(Box<Rebuilt<'a>>),
 }
 
-fn as_place(supply: &Supply) -> Place<'_> {
-    match supply {
-        Supply::Here => Place::Here,
-        Supply::Host(session) => Place::Host(session),
+impl Supply<'_> {
+    /// `None`: the target built it for itself.
+    fn place(&self) -> Option<Place<'_>> {
+        match self {
+            Supply::Here => Some(Place::Here),
+            Supply::Host(session) => Some(Place::Host(session)),
+            Supply::Built(rebuilt) => rebuilt.place(),
+        }
     }
+
+    fn link_on_target(&self) -> Option<String> {
+        match self {
+            Supply::Built(rebuilt) => rebuilt.link_on_target(),
+            Supply::Here | Supply::Host(_) => None,
+        }
+    }
+}
+
+/// Where the recorded closure is.
+enum Found<'a> {
+    There(StorePath, Closure, Option<Supply<'a>>),
+    /// Neither on the target nor on the builder: where was looked, and what was said there.
+    Nowhere(Failure),
 }
 
 /// The recorded closure: on the target, by its own root; else on the builder, by its root there. Its digest must be the
 /// recorded one.
-async fn found(
+async fn found<'a>(
     run: &mut Run<'_>,
     choice: &Choice<'_>,
     fit: &Fit,
     settings: &Settings,
     dir: &RunDir,
-    rehearse: bool,
+    mode: Mode,
     known: Option<Closure>,
-) -> Result<(StorePath, Closure, Option<Supply>), Failure> {
+) -> Result<Found<'a>, Failure> {
     let target = run.target.clone();
     let toplevel = StorePath::new(choice.toplevel()).map_err(|bad| {
         Failure::refused(format!(
@@ -330,7 +387,7 @@ async fn found(
             intact(choice, &closure, &target)?;
             if root.is_none() {
                 let text = format!("no root keeps {} on {target}", choice.restores);
-                if rehearse {
+                if mode == Mode::Check {
                     return Err(Failure::failed(Reason::Store, text)
                         .why("the next garbage collection there takes it away")
                         .next(format!("git nixgate deploy {target} --to {}", choice.restores)));
@@ -338,9 +395,9 @@ async fn found(
                 run.log.warn(text);
             }
             run.log.finding(format!("{} is on {target}", choice.restores));
-            return Ok((toplevel, closure, None));
+            return Ok(Found::There(toplevel, closure, None));
         }
-        Err(failure) if rehearse => {
+        Err(failure) if mode == Mode::Check => {
             let text = format!("{} is not on {target}: nothing kept it there", choice.restores);
             return Err(Failure::failed(Reason::Store, text)
                 .why(failure.what)
@@ -358,24 +415,31 @@ async fn found(
         host => match Session::open(&reach::builder(settings), dir).await {
             Ok(session) => Some(Supply::Host(Box::new(session))),
             Err(error) => {
-                return Err(nowhere(&target, choice, &trouble).why(error.failure(host).what));
+                return Ok(Found::Nowhere(
+                    nowhere(&target, choice, &trouble).why(error.failure(host).what),
+                ));
             }
         },
     };
     let Some(supply) = supply else {
-        return Err(nowhere(&target, choice, &trouble));
+        return Ok(Found::Nowhere(nowhere(&target, choice, &trouble)));
     };
-    let closure = match nix::closure(&as_place(&supply), &toplevel, limit).await {
+    let place = supply.place().unwrap_or(Place::Here);
+    let closure = match nix::closure(&place, &toplevel, limit).await {
         Ok(closure) => closure,
-        Err(failure) => return Err(nowhere(&target, choice, &trouble).why(failure.what)),
+        Err(failure) => {
+            let why = format!("{}: {}", place.name(), failure.what);
+            let failure = nowhere(&target, choice, &trouble).why(why);
+            if let Supply::Host(session) = supply {
+                session.close().await;
+            }
+            return Ok(Found::Nowhere(failure));
+        }
     };
     intact(choice, &closure, &target)?;
-    run.log.finding(format!(
-        "{} comes from {}",
-        choice.restores,
-        as_place(&supply).name()
-    ));
-    Ok((toplevel, closure, Some(supply)))
+    run.log
+        .finding(format!("{} comes from {}", choice.restores, place.name()));
+    Ok(Found::There(toplevel, closure, Some(supply)))
 }
 
 fn nowhere(target: &Target, choice: &Choice<'_>, trouble: &Failure) -> Failure {
@@ -383,13 +447,20 @@ fn nowhere(target: &Target, choice: &Choice<'_>, trouble: &Failure) -> Failure {
         Reason::Store,
         format!("the closure of {} is nowhere to be had", choice.restores),
     );
-    failure.why = std::iter::once(trouble.what.clone())
-        .chain(trouble.why.iter().cloned())
+    failure.why = std::iter::once(format!("{target}: {}", trouble.what))
+        .chain(trouble.why.iter().map(|line| format!("  {line}")))
         .collect();
+    if choice.restores == OnHost::BeforeFirst {
+        return failure.next(format!(
+            "git nixgate log {target}    # a release to go to instead"
+        ));
+    }
     let commit = choice.source.commit.to_hex_with_len(12);
-    failure.next(format!(
-        "git nixgate log {target}    # another release; or release {commit} anew from its own branch"
-    ))
+    failure
+        .next(format!(
+            "the same with --rebuild    # builds it again at {commit}; it must come out as recorded"
+        ))
+        .next(format!("git nixgate log {target}    # another release to go to"))
 }
 
 /// The root that keeps the closure on the target.
@@ -406,7 +477,7 @@ fn rooted(target: &Target, choice: &Choice<'_>, facts: &Facts) -> Option<String>
 }
 
 /// The closure found is the closure recorded. What ran before the first release has no digest to hold it against.
-fn intact(choice: &Choice<'_>, closure: &Closure, target: &Target) -> Result<(), Failure> {
+pub(super) fn intact(choice: &Choice<'_>, closure: &Closure, target: &Target) -> Result<(), Failure> {
     if choice.restores == OnHost::BeforeFirst {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::back::take_back;
 use super::deliver::{Outcome, unwanted};
 use super::finish::finish;
 use super::journal::{self, State, Step, Verb};
@@ -11,7 +12,7 @@ use super::{Run, World, publish, reach, resolve};
 use crate::config::Settings;
 use crate::event::{Event, Gate};
 use crate::failure::{Exit, Failure, Reason};
-use crate::gate::commit::{by_hand, commit, ssh_line, take_back};
+use crate::gate::commit::{by_hand, commit, ssh_line};
 use crate::gate::health::Baseline;
 use crate::gate::validate::{self, Subject, Validated};
 use crate::gate::{Place, build, switch_test};
@@ -241,7 +242,7 @@ async fn on_host(
                 Reason::Timeout,
                 format!("{target}: the run was cut off and taken back"),
             );
-            Err(take_back(&run.log, session, None, &held, Some(state), false, failure).await)
+            Err(take_back(run, session, None, &held, Some(state), false, failure).await)
         }
         Phase::Switching | Phase::Committing | Phase::CommitFailed | Phase::Reverting => {
             run.log.note(format!(
@@ -257,7 +258,7 @@ async fn on_host(
                 state if state.phase == Phase::Committed => Ok(Some(held)),
                 state => {
                     let failure = Failure::failed(Reason::Timeout, format!("{target}: the run was cut off"));
-                    Err(take_back(&run.log, session, None, &held, Some(state), false, failure).await)
+                    Err(take_back(run, session, None, &held, Some(state), false, failure).await)
                 }
             }
         }
@@ -317,6 +318,11 @@ async fn waiting(
     state: &state::State,
 ) -> Result<(), Failure> {
     let target = run.target.clone();
+    if run.state.rehearsal {
+        let failure = Failure::failed(Reason::Timeout, format!("{target}: the rehearsal was cut off"));
+        let shell = crate::host::fresh(endpoint).await.ok();
+        return Err(take_back(run, session, shell, held, None, false, failure).await);
+    }
     let running = state.here.running.clone().unwrap_or_default();
     let baseline = Baseline {
         failed: supervisor::failed_before(session, &held.run)
@@ -331,7 +337,7 @@ async fn waiting(
             Ok(switched) => run.switch_log = format!("{}\n{}", switched.stdout, switched.stderr),
             Err(bad) => {
                 run.switch_log = bad.log;
-                return Err(take_back(&run.log, session, None, held, None, false, bad.failure).await);
+                return Err(take_back(run, session, None, held, None, false, bad.failure).await);
             }
         }
         run.log.pass("");
@@ -345,16 +351,16 @@ async fn waiting(
     let Some(Validated { shell, result }) = looked else {
         let shell = crate::host::fresh(endpoint).await.ok();
         let failure = unwanted(target.as_str());
-        return Err(take_back(&run.log, session, shell, held, None, false, failure).await);
+        return Err(take_back(run, session, shell, held, None, false, failure).await);
     };
     let mut shell = match (shell, result) {
         (Some(shell), Ok(_)) => shell,
         (shell, Err(failure)) => {
-            return Err(take_back(&run.log, session, shell, held, None, false, failure).await);
+            return Err(take_back(run, session, shell, held, None, false, failure).await);
         }
         (None, Ok(_)) => {
             let failure = Failure::failed(Reason::Link, format!("{target}: the fresh connection was lost"));
-            return Err(take_back(&run.log, session, None, held, None, false, failure).await);
+            return Err(take_back(run, session, None, held, None, false, failure).await);
         }
     };
     run.log.pass("");
@@ -363,7 +369,7 @@ async fn waiting(
     match commit(&mut run.log, held, &mut shell, &running).await {
         Ok(committed) => run.evidence.generation_after = committed.generation,
         Err((failure, state)) => {
-            return Err(take_back(&run.log, session, Some(shell), held, state, false, failure).await);
+            return Err(take_back(run, session, Some(shell), held, state, false, failure).await);
         }
     }
     run.log.pass("");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::State;
+use super::journal::{State, Verb};
 use crate::git::Repo;
 use crate::record::Target;
 
@@ -50,7 +50,11 @@ fn started(pid: i32) -> Option<u64> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Runner {
     pub run: String,
+    pub verb: Verb,
     pub by: String,
+    /// Full id of the commit; empty in a file of an older program.
+    #[serde(default)]
+    pub commit: String,
     process: Process,
 }
 
@@ -62,7 +66,9 @@ impl Running {
     pub fn begin(repo: &Repo, target: &Target, state: &State) -> Option<Running> {
         let runner = Runner {
             run: state.run.clone(),
+            verb: state.verb,
             by: state.by.clone(),
+            commit: state.commit.clone(),
             process: Process::this()?,
         };
         sweep(repo, target);
@@ -101,13 +107,17 @@ fn all(folder: &Path) -> impl Iterator<Item = (PathBuf, Runner)> + use<> {
     })
 }
 
-/// The run of this target that is at work on this machine; of several the one that began last.
-pub(super) fn here(repo: &Repo, target: &Target) -> Option<(Runner, Process)> {
+/// The runs of this target that are at work on this machine.
+pub(super) fn living(repo: &Repo, target: &Target) -> impl Iterator<Item = (Runner, Process)> + use<> {
     all(&folder(repo, target))
         .map(|(_, runner)| runner)
         .filter(|runner| runner.process.lives())
-        .max_by(|a, b| a.run.cmp(&b.run))
         .map(|runner| (runner.clone(), runner.process))
+}
+
+/// Of several the one that began last.
+pub(super) fn here(repo: &Repo, target: &Target) -> Option<(Runner, Process)> {
+    living(repo, target).max_by(|(a, _), (b, _)| a.run.cmp(&b.run))
 }
 
 #[cfg(test)]

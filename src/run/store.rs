@@ -434,6 +434,7 @@ impl<'a> Desk<'a> {
         Ok(Plan {
             run: super::run_id(now),
             target: self.target.to_string(),
+            verb: why.to_owned(),
             commit: why.to_owned(),
             who: self.world.repo.committer()?.to_string(),
             candidate: running,

@@ -94,6 +94,17 @@ impl Ui {
         }
     }
 
+    /// Prints one line of something that goes on; `false` when nobody reads it any more. With `--json` the line is JSON
+    /// of another program's, and printed as it is.
+    pub fn line(&self, text: &str) -> bool {
+        let mut out = std::io::stdout().lock();
+        let written = match self.json {
+            true => writeln!(out, "{text}"),
+            false => writeln!(out, "{}", escape::one_line(text)),
+        };
+        written.and_then(|()| out.flush()).is_ok()
+    }
+
     /// Prints a failure where the reader looks for it: standard error, and with `--json` a last line of output.
     pub fn fail(&self, failure: &Failure) {
         if self.json {

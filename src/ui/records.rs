@@ -7,6 +7,7 @@ use super::escape::one_line;
 use super::lines::{bold, paint, seconds};
 use super::table::columns;
 use crate::event::Verdict;
+use crate::record::evidence::GateEvidence;
 use crate::record::{Kind, OnHost, Record, RecordName, Signature};
 use crate::run::journal::State;
 
@@ -170,23 +171,7 @@ pub fn record(record: &Record, marks: &Marks, style: Style) -> String {
     }
     if !e.gates.is_empty() {
         out.push_str(&format!("{}\n", bold("gates", style)));
-        for gate in &e.gates {
-            let word = match gate.verdict {
-                Verdict::Passed => "passed",
-                Verdict::Failed => "failed",
-                Verdict::Skipped => "skipped",
-            };
-            let reason = gate
-                .reason
-                .as_ref()
-                .map_or(String::new(), |r| format!(": {}", one_line(r)));
-            let time = if gate.verdict == Verdict::Skipped {
-                String::new()
-            } else {
-                format!(" in {}", seconds(gate.millis))
-            };
-            out.push_str(&format!("  {:<12}  {word}{time}{reason}\n", gate.gate.name()));
-        }
+        out.push_str(&gate_lines(&e.gates));
     }
     if let Some(diff) = &e.diff
         && !(diff.lines.is_empty() && diff.inputs.is_empty())
@@ -200,6 +185,28 @@ pub fn record(record: &Record, marks: &Marks, style: Style) -> String {
         }
     }
     out
+}
+
+/// A line a gate: its verdict, its time, why it was skipped or failed.
+fn gate_lines(gates: &[GateEvidence]) -> String {
+    let line = |gate: &GateEvidence| {
+        let word = match gate.verdict {
+            Verdict::Passed => "passed",
+            Verdict::Failed => "failed",
+            Verdict::Skipped => "skipped",
+        };
+        let reason = gate
+            .reason
+            .as_ref()
+            .map_or(String::new(), |r| format!(": {}", one_line(r)));
+        let time = if gate.verdict == Verdict::Skipped {
+            String::new()
+        } else {
+            format!(" in {}", seconds(gate.millis))
+        };
+        format!("  {:<12}  {word}{time}{reason}\n", gate.gate.name())
+    };
+    gates.iter().map(line).collect()
 }
 
 /// `12.3 MiB`.
@@ -336,32 +343,66 @@ pub fn status(all: &[TargetStatus<'_>], style: Style) -> String {
     out
 }
 
-/// Runs that did not end well, newest first.
+/// How many of a failure's lines `log --failed` shows; `show` has all of them.
+const LAST: usize = 4;
+
+/// Runs that did not end well, newest first: where each failed, why, its last lines, and what to type.
 pub fn runs(all: &[State]) -> String {
     let rows: Vec<Vec<String>> = all
         .iter()
         .map(|state| {
-            let (exit, what) = match &state.ending {
-                Some(ending) => (format!("exit {}", ending.exit), ending.what.clone()),
-                None => (
-                    "unfinished".to_owned(),
-                    format!("git nixgate resume {}", state.target),
-                ),
-            };
-            vec![
+            let mut row = vec![
                 state.run.clone(),
                 state.target.clone(),
                 state.verb.name().to_owned(),
-                exit,
-                one_line(&what),
-            ]
+            ];
+            match &state.ending {
+                None => row.push("unfinished".to_owned()),
+                Some(ending) => {
+                    row.push(format!("exit {}", ending.exit));
+                    row.push(ending.gate.map_or(String::new(), |gate| gate.name().to_owned()));
+                    row.push(ending.reason.map_or(String::new(), |reason| reason.to_string()));
+                }
+            }
+            row
         })
         .collect();
-    columns(&rows)
+    let table = columns(&rows);
+    let mut out = String::new();
+    for (line, state) in table.lines().zip(all) {
+        out.push_str(&format!("{line}\n"));
+        let Some(ending) = &state.ending else {
+            out.push_str(&format!("  next: git nixgate resume {}\n", state.target));
+            continue;
+        };
+        out.push_str(&format!("  {}\n", one_line(&ending.what)));
+        let from = ending.why.len().saturating_sub(LAST);
+        if from > 0 {
+            out.push_str("    …\n");
+        }
+        for why in &ending.why[from..] {
+            out.push_str(&format!("    {}\n", one_line(why)));
+        }
+        for next in ending.next.iter().take(1) {
+            out.push_str(&format!("  next: {}\n", one_line(next)));
+        }
+    }
+    out
 }
 
-/// One run, with what the switch printed.
-pub fn run(state: &State, log: &str) -> String {
+/// A run as its journal has it.
+pub struct RunView<'a> {
+    pub state: &'a State,
+    pub gates: &'a [GateEvidence],
+    /// What the host said of the trouble.
+    pub host: &'a str,
+    /// What `switch-to-configuration` printed.
+    pub switch: &'a str,
+}
+
+/// One run: how it ended, gate by gate, and what was said on the host.
+pub fn run(view: &RunView<'_>) -> String {
+    let state = view.state;
     let mut out = format!(
         "{}\n  {} {} at {}\n  by {} since {}\n",
         state.run,
@@ -382,11 +423,14 @@ pub fn run(state: &State, log: &str) -> String {
             let gate = ending
                 .gate
                 .map_or(String::new(), |gate| format!(" in {}", gate.name()));
-            out.push_str(&format!(
-                "  exit {}{gate}: {}\n",
-                ending.exit,
-                one_line(&ending.what)
-            ));
+            let reason = ending
+                .reason
+                .map_or(String::new(), |reason| format!(", {reason}"));
+            let what = match (&ending.record, ending.what.as_str()) {
+                (Some(record), "") => record.clone(),
+                (_, what) => one_line(what),
+            };
+            out.push_str(&format!("  exit {}{gate}{reason}: {what}\n", ending.exit));
             for line in &ending.why {
                 out.push_str(&format!("    {}\n", one_line(line)));
             }
@@ -395,9 +439,15 @@ pub fn run(state: &State, log: &str) -> String {
             }
         }
     }
-    if !log.trim().is_empty() {
-        out.push_str("switch-to-configuration said:\n");
-        for line in log.lines().filter(|line| !line.trim().is_empty()) {
+    if !view.gates.is_empty() {
+        out.push_str(&format!("gates\n{}", gate_lines(view.gates)));
+    }
+    for (who, text) in [("the host", view.host), ("switch-to-configuration", view.switch)] {
+        if text.trim().is_empty() {
+            continue;
+        }
+        out.push_str(&format!("{who} said:\n"));
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
             out.push_str(&format!("  {}\n", one_line(line)));
         }
     }

@@ -70,7 +70,7 @@ pub fn configure(work: &Work) {
 fn help_of_every_command() {
     let lab = Lab::new();
     let work = lab.repo("infra");
-    let commands: [&[&str]; 21] = [
+    let commands: [&[&str]; 23] = [
         &[],
         &["init"],
         &["check"],
@@ -83,7 +83,9 @@ fn help_of_every_command() {
         &["show"],
         &["verify"],
         &["publish"],
+        &["logs"],
         &["resume"],
+        &["cancel"],
         &["store"],
         &["store", "check"],
         &["store", "repair"],

@@ -1,11 +1,14 @@
 //! `log`, `show`, `status`, `log --failed`, and one run.
 
 use git_nixgate::event::Gate;
+use git_nixgate::event::Verdict;
 use git_nixgate::failure::{Exit, Failure, Reason};
+use git_nixgate::host::trouble::Trouble;
+use git_nixgate::record::evidence::GateEvidence;
 use git_nixgate::record::{Ledger, Record};
 use git_nixgate::run::journal::{Ending, SCHEMA, State, Step, Verb};
 use git_nixgate::ui::Style;
-use git_nixgate::ui::records::{Live, Marks, TargetStatus, log, record, run, runs, status};
+use git_nixgate::ui::records::{Live, Marks, RunView, TargetStatus, log, record, run, runs, status};
 
 use super::support::chain::Chain;
 use super::{in_both, screen, screens};
@@ -117,31 +120,80 @@ fn runs_that_did_not_end_well() {
         restores: None,
         withdraws: Vec::new(),
         booted: None,
+        rehearsal: false,
         ending,
     };
-    let failure = Failure::new(
+    let trouble = Trouble::parse(
+        "unit app.service\nresult exit-code\nstatus × app.service - The application\n\
+         status      Active: failed (Result: exit-code) since Fri 2026-11-20 03:14:40 UTC; 2s ago\n\
+         said app: no such table: users\n\
+         said app.service: Main process exited, code=exited, status=1/FAILURE\n\
+         said app.service: Failed with result 'exit-code'.\nkernel journal\n\
+         line 2026-11-20T03:14:39+00:00 cortex kernel: nvme nvme0: I/O timeout, completion polled\n",
+    );
+    let mut failure = Failure::new(
         Exit::Reverted,
         Reason::Unit,
-        "cortex: app.service fails and did not before",
+        "cortex: failed since the switch: app.service",
     )
-    .why("app.service: Main process exited, code=exited, status=1/FAILURE")
-    .why("cortex is back on what ran before, and that was checked")
     .next("on cortex: journalctl -u app.service");
+    trouble.explain(&mut failure);
+    let failure = failure.why("cortex is back on what ran before, and that was checked");
     let ended = state(
         "20261120T031402Z-7b8e98",
         Step::Ended,
         Some(Ending::of(&failure, Some(Gate::Validate))),
     );
     let open = state("20261120T041402Z-aa8e98", Step::Switching, None);
-    screen("log-failed", &runs(&[open.clone(), ended.clone()]));
+    let early = state(
+        "20261119T031402Z-aa8e90",
+        Step::Ended,
+        Some(Ending::of(
+            &Failure::failed(Reason::Disk, "cortex: the closure does not fit on /nix")
+                .why("free on /nix: 40 MiB")
+                .next("git nixgate release cortex --gc"),
+            Some(Gate::Copy),
+        )),
+    );
+    screen("log-failed", &runs(&[open.clone(), ended.clone(), early]));
+    let gate = |gate, verdict, millis, reason: Option<&str>| GateEvidence {
+        gate,
+        verdict,
+        start: "2026-11-20T03:14:02Z".into(),
+        millis,
+        findings: Vec::new(),
+        more: 0,
+        reason: reason.map(str::to_owned),
+    };
+    let gates = [
+        gate(Gate::Preflight, Verdict::Passed, 180, None),
+        gate(
+            Gate::Validate,
+            Verdict::Failed,
+            2_400,
+            Some("cortex: failed since the switch: app.service"),
+        ),
+    ];
+    let host = trouble.text();
+    let view = |state, gates, host, switch| RunView {
+        state,
+        gates,
+        host,
+        switch,
+    };
     screens(
         "show-run",
         [
             (
                 "a run that was taken back",
-                run(&ended, "activating the configuration...\nstarting app.service\n"),
+                run(&view(
+                    &ended,
+                    &gates,
+                    &host,
+                    "activating the configuration...\nstarting app.service\n",
+                )),
             ),
-            ("a run that was cut off", run(&open, "")),
+            ("a run that was cut off", run(&view(&open, &[], "", ""))),
         ],
     );
 }

@@ -216,6 +216,7 @@ impl Trial {
         let plan = Plan {
             run: format!("t{}", stamp.as_micros()),
             target: host.into(),
+            verb: "release".into(),
             commit: "0123456789abcdef".into(),
             who: "Ann <ann@example.org>".into(),
             candidate: candidate.into(),

@@ -137,6 +137,11 @@ impl Reading {
         }
     }
 
+    /// The connection, where there is one.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_ref().ok()
+    }
+
     /// The facts, where they could be read.
     pub fn facts(&self) -> Option<&Facts> {
         self.facts.as_ref()

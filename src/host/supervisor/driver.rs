@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::super::bootdefault::COMMON;
+use super::super::facts::Holder;
 use super::super::state::{Phase, State};
 use super::super::stc::Stc;
 use super::super::{HostError, Output, Privilege, Remote, Script, Session, Shell};
@@ -25,6 +26,9 @@ const SECTION: &str = "\\n--nixgate-section--\\n";
 /// What a message to a living supervisor may take, link included.
 const PROMPT: Duration = Duration::from_secs(15);
 
+/// How long the rehearsal of a run that was superseded is waited for.
+const REHEARSAL: Duration = Duration::from_secs(60);
+
 /// A target under this run's lock.
 #[derive(Debug, Clone, Serialize)]
 pub struct Held {
@@ -40,6 +44,9 @@ pub struct Held {
     pub state: State,
     /// Leftovers of dead runs that were removed, by name.
     pub swept: Vec<String>,
+    /// Units that had failed at preflight, as far as it is known.
+    #[serde(skip)]
+    pub failed: Vec<String>,
 }
 
 /// The test switch has ended.
@@ -119,6 +126,7 @@ pub async fn hold(session: &Session, plan: &Plan) -> Result<Held, HoldError> {
             .filter_map(|line| line.strip_prefix("swept="))
             .map(str::to_owned)
             .collect(),
+        failed: plan.failed.clone(),
         state,
     };
     let what = changed(plan, &held.state);
@@ -172,6 +180,16 @@ pub async fn reattach(remote: &mut impl Remote, run: &str) -> Result<Option<Stat
     Ok(State::parse(&output.text()))
 }
 
+/// Who holds the target now.
+///
+/// # Errors
+/// What the connection says.
+pub async fn holder_now(session: &Session) -> Result<Option<Holder>, HostError> {
+    let script = Script::new("sed 's/^/holder_/' /run/nixgate/holder 2>/dev/null");
+    let output = session.run(&script, Privilege::Root, PROMPT).await?;
+    Ok(holder(&output.text()))
+}
+
 /// Has the supervisor of `run` end it: let go while it holds, go back once the candidate runs. In mid-switch that waits
 /// for the end of the switch. `who` stands in the reasons.
 ///
@@ -201,6 +219,47 @@ pub async fn cancel(
     answered(&output.text(), &nonce)
 }
 
+/// Has the supervisor of `run` let the target go, as long as nothing was switched, and waits until it has ended. `who`
+/// stands in the reasons.
+///
+/// # Errors
+/// [`SupervisorError::Refused`]: it has begun to switch, and goes on.
+pub async fn supersede(remote: &mut impl Remote, run: &str, who: &str) -> Result<State, SupervisorError> {
+    check_run(run).map_err(SupervisorError::Host)?;
+    let nonce = super::super::wire::nonce();
+    let script = Script::new(format!(
+        r#"printf '%s\n' "$5" >"/run/nixgate/$1/superseded" || exit 1
+{TELL}
+[ "$heard $word" = "$4 ok" ] || exit 0
+n=0
+until gone "$1" || [ $n -ge 200 ]; do
+	n=$((n + 1))
+	sleep 0.02
+done
+# Its rehearsal may still be at work, and a second one would find the lock taken.
+lock=/run/nixos/switch-to-configuration.lock n=0
+until [ ! -e "$lock" ] || flock -n "$lock" true || [ $n -ge "$6" ]; do
+	n=$((n + 1))
+	sleep 0.2
+done"#
+    ))
+    .arg(run)
+    .arg(PROMPT.as_secs().to_string())
+    .arg("supersede")
+    .arg(&nonce)
+    .arg(who.replace(['\n', '\r'], " "))
+    .arg((REHEARSAL.as_secs() * 5).to_string());
+    let output = remote
+        .run(
+            &script,
+            Privilege::Root,
+            PROMPT + REHEARSAL + Duration::from_secs(15),
+        )
+        .await
+        .map_err(SupervisorError::Host)?;
+    answered(&output.text(), &nonce)
+}
+
 impl Held {
     /// From a state that [`reattach`] found; lease and deadline as configured now.
     pub fn from_state(state: State, lease: Duration, activate: Duration) -> Self {
@@ -213,6 +272,7 @@ impl Held {
             activate,
             state,
             swept: Vec::new(),
+            failed: Vec::new(),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use super::super::HostError;
 use super::super::facts::{self, Holder};
+use super::super::said;
 use super::super::state::{Phase, State};
-use crate::failure::{Exit, Failure, Reason};
+use crate::failure::{Exit, Failure, Reason, Weight};
 
 /// Why a target is not held.
 #[derive(Debug)]
@@ -33,10 +34,13 @@ impl HoldError {
                 failure.next("run it again: the differences are shown anew")
             }
             HoldError::Failed(lines) => {
-                let mut failure =
-                    Failure::failed(Reason::Script, format!("{target}: the supervisor did not start"));
+                let (weight, reason) = said::systemd(&lines.join("\n"));
+                let mut failure = Failure::failed(reason, format!("{target}: the supervisor did not start"));
                 failure.why = lines.clone();
-                failure
+                match weight {
+                    Weight::Passing => failure.next("run it again: this mostly passes by itself"),
+                    _ => failure,
+                }
             }
             HoldError::Host(error) => error.failure(target),
         }
@@ -109,6 +113,7 @@ pub(super) fn holder(text: &str) -> Option<Holder> {
     Some(Holder {
         run: one("run")?.to_owned(),
         target: owned("target"),
+        verb: owned("verb"),
         who: owned("who"),
         commit: owned("commit"),
         since: one("since").and_then(|value| value.parse().ok()).unwrap_or(0),

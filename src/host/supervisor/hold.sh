@@ -19,6 +19,8 @@ for d in "$base"/*/; do
 	d=${d%/}
 	alive "${d##*/}" && continue
 	[ ! -s "$d/state" ] && young "$d" && continue
+	# Its operator has yet to read by whom, and clears up.
+	[ -e "$d/superseded" ] && young "$d/superseded" && continue
 	rm -rf "$d" && printf 'swept=%s\n' "$d"
 done
 for l in /nix/var/nix/gcroots/nixgate/tmp/*; do

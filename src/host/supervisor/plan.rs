@@ -12,6 +12,8 @@ pub struct Plan {
     /// The run's id: `[A-Za-z0-9._-]`, unique; unit names and directories are made of it.
     pub run: String,
     pub target: String,
+    /// What the run is for, in a word (`release`, `rollback`), for whoever meets the lock.
+    pub verb: String,
     /// Full id of the commit, for whoever meets the lock.
     pub commit: String,
     /// Who runs this, one line.
@@ -75,6 +77,7 @@ impl Plan {
         let values = [
             ("p_run", self.run.clone()),
             ("p_target", self.target.clone()),
+            ("p_verb", line(&self.verb)),
             ("p_commit", line(&self.commit)),
             ("p_who", line(&self.who)),
             ("p_candidate", self.candidate.clone()),
@@ -137,6 +140,7 @@ mod tests {
         Plan {
             run: "20261120T031402Z-ab12".into(),
             target: "cortex".into(),
+            verb: "release".into(),
             commit: "abc".into(),
             who: "Ann O'Neil <a@b>\nrm -rf /".into(),
             candidate: "/nix/store/b-nixos-system".into(),
@@ -161,7 +165,7 @@ mod tests {
     #[test]
     fn every_value_is_quoted_and_stays_on_its_line() {
         let text = plan().text().expect("a plan");
-        assert_eq!(text.lines().count(), 12);
+        assert_eq!(text.lines().count(), 13);
         assert!(text.contains("p_failed=\"flap.service it's.service\""), "{text}");
         assert!(text.contains("p_who=\"Ann O'Neil <a@b> rm -rf /\""), "{text}");
         assert!(text.contains("p_reboot=1"));

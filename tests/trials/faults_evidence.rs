@@ -1,0 +1,186 @@
+//! What a run that failed leaves to be read, from git alone; and what is expected and no failure.
+
+use std::time::Duration;
+
+use crate::broken::says;
+use crate::hand::{describe, desk, evidence, good, root};
+use crate::infra::{CONFIG, configure, expect, host_state, refs, release, usual};
+use crate::lab::{Lab, Output};
+
+/// Commits a system with one more unit, a oneshot that does this.
+#[track_caller]
+fn with_unit(lab: &Lab, name: &str, more: &str, command: &str) {
+    describe(
+        lab,
+        "cortex",
+        &format!(
+            r#"{{ units."{name}" = {{ wantedBy = [ "multi-user.target" ];
+               text = "[Unit]\nDescription={name}\n[Service]\nType=oneshot\n{more}ExecStart={command}\n"; }}; }}"#
+        ),
+    );
+}
+
+/// The newest failed run: its id, and its ending.
+#[track_caller]
+fn newest(lab: &Lab) -> (String, serde_json::Value) {
+    let out = expect(lab, 0, &["--json", "log", "cortex", "--failed", "-n", "1"]);
+    let line: serde_json::Value = serde_json::from_str(out.stdout.trim()).expect("a line of JSON");
+    let run = &line["runs"][0];
+    let id = run["run"].as_str().expect("a run").to_owned();
+    (id, run["ending"].clone())
+}
+
+#[track_caller]
+fn shown(lab: &Lab, run: &str) -> Output {
+    expect(lab, 0, &["show", run])
+}
+
+#[test]
+fn s3_35_s3_12_a_failed_run_keeps_what_the_host_said_and_why() {
+    let lab = usual("s3-35");
+    release(&lab, "cortex");
+    let (state, before) = (host_state(&lab, "cortex"), refs(&lab));
+
+    with_unit(
+        &lab,
+        "noisy.service",
+        "",
+        "/bin/sh -c 'echo these are its last words; exit 3'",
+    );
+    let out = expect(&lab, 4, &["release", "cortex"]);
+    says(
+        &out,
+        &["noisy.service: Result=exit-code", "these are its last words"],
+    );
+    let (unit, ending) = newest(&lab);
+    assert_eq!(ending["reason"], "unit", "{ending}");
+    assert_eq!(ending["gate"], "switch-test", "{ending}");
+
+    // systemd takes the word of whoever kills for want of memory from the group's attribute, as systemd-oomd leaves it:
+    // systemd.exec(5), `user.oomd_ooms`. The kernel's own killer needs a memory controller, which is not everywhere.
+    root(
+        &lab,
+        "cortex",
+        r#"cat >/usr/local/bin/hog <<'END'
+#!/usr/bin/perl
+open F, "<", "/proc/self/cgroup"; my ($own) = grep { /^0::/ } <F>; close F;
+chomp $own; my $group = "/sys/fs/cgroup" . substr($own, 3);
+for my $name ("user.oomd_ooms", "user.oomd_kill") {
+    my $value = "1";
+    syscall(188, $group, my $attribute = $name, $value, 1, 0) == 0 or die "setxattr $group: $!";
+}
+kill KILL => $$;
+END
+chmod +x /usr/local/bin/hog"#,
+    );
+    with_unit(&lab, "hog.service", "", "/usr/local/bin/hog");
+    let out = expect(&lab, 4, &["release", "cortex"]);
+    says(&out, &["hog.service: Result=oom-kill"]);
+    let (oom, ending) = newest(&lab);
+    assert_eq!(ending["reason"], "oom", "{ending}");
+
+    with_unit(
+        &lab,
+        "endless.service",
+        "TimeoutStartSec=2\n",
+        "/bin/sh -c 'echo waiting for godot; exec sleep 60'",
+    );
+    expect(&lab, 4, &["release", "cortex"]);
+    let (late, ending) = newest(&lab);
+    assert_eq!(ending["reason"], "timeout", "{ending}");
+
+    // From git alone.
+    lab.cut("cortex");
+    let failed = expect(&lab, 0, &["log", "cortex", "--failed"]);
+    says(
+        &failed,
+        &["exit 4", "switch-test  unit", "switch-test  oom", "next: "],
+    );
+    let out = shown(&lab, &unit);
+    says(
+        &out,
+        &[
+            "exit 4 in switch-test, unit: ",
+            "switch-test   failed",
+            "the host said:",
+            "Main PID",
+            "these are its last words",
+            "kernel log",
+            "switch-to-configuration said:",
+            "next: ",
+        ],
+    );
+    says(
+        &shown(&lab, &oom),
+        &["exit 4 in switch-test, oom: ", "Result=oom-kill"],
+    );
+    says(&shown(&lab, &late), &["waiting for godot"]);
+    lab.heal("cortex");
+    assert_eq!((host_state(&lab, "cortex"), refs(&lab)), (state, before));
+}
+
+/// Whoever asks this port of the git server gets an answer with this status.
+#[track_caller]
+fn answering(lab: &Lab, status: &str) {
+    root(
+        lab,
+        "git",
+        &format!(
+            r#"cat >/usr/local/bin/cache <<'END'
+#!/usr/bin/perl
+use IO::Socket::INET; $SIG{{PIPE}} = "IGNORE";
+my $s = IO::Socket::INET->new(LocalPort => 8099, Listen => 50, ReuseAddr => 1) or die;
+while (my $c = $s->accept) {{
+    while (my $l = <$c>) {{ last if $l =~ /^\r?$/ }}
+    print $c "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"; close $c;
+}}
+END
+chmod +x /usr/local/bin/cache; systemd-run --quiet --unit=cache /usr/local/bin/cache"#
+        ),
+    );
+    lab.wait_for("git", "ss -ltn | grep -q :8099", Duration::from_secs(10));
+}
+
+#[test]
+fn s3_38_what_passes_by_itself_ends_no_release() {
+    let lab = usual("s3-38");
+    release(&lab, "cortex");
+
+    // A cache that is too busy: Nix builds without it, and the record says so.
+    answering(&lab, "429 Too Many Requests");
+    root(
+        &lab,
+        "forge",
+        "f=$(readlink -f /etc/nix/nix.conf); { cat $f; echo 'extra-substituters = http://10.77.0.12:8099'; \
+         echo 'download-attempts = 1'; } >/tmp/nix.conf && rm /etc/nix/nix.conf && cp /tmp/nix.conf /etc/nix/nix.conf && \
+         systemctl restart nix-daemon",
+    );
+    good(&lab, "cortex", 1);
+    let record = release(&lab, "cortex");
+    let warnings = evidence(&lab, &record)["predicate"]["warnings"].to_string();
+    assert!(warnings.contains("HTTP error 429"), "{warnings}");
+    root(&lab, "git", "systemctl stop cache");
+
+    // The builder's way to the host is cut while it copies, and comes back.
+    configure(
+        &lab,
+        &CONFIG.replace("host = \"forge\"", "host = \"forge\"\ncopy = \"direct\""),
+    );
+    root(
+        &lab,
+        "cortex",
+        "nft add table inet trial && nft add chain inet trial in '{ type filter hook input priority -5; }' && \
+         nft add rule inet trial in ip saddr 10.77.0.11 tcp dport 22 reject with tcp reset",
+    );
+    good(&lab, "cortex", 2);
+    let mut run = lab.spawn_nixgate("op", &["release", "cortex"]);
+    run.wait_for_stderr("trying again in", Duration::from_secs(60));
+    root(&lab, "cortex", "nft delete table inet trial");
+    let out = run.wait(Duration::from_secs(60)).expect("it ended");
+    assert_eq!(out.status, 0, "{out}");
+    says(&out, &["the connection was lost while copying"]);
+    assert_eq!(
+        desk(&lab, "git nixgate status cortex --live | grep -c DRIFT; :"),
+        "0"
+    );
+}
