@@ -55,7 +55,8 @@ pub enum Published {
 }
 
 impl Marking<'_> {
-    /// Makes the tag object once, signs it as the user's tags are, and keeps it from being lost.
+    /// Makes the tag object once, signs it as the user's tags are, and keeps it from being lost. `named`: its time, from
+    /// [`name_after`].
     ///
     /// # Errors
     /// Exit 8: the host is on the proven closure, and `resume` makes the record.
@@ -63,6 +64,7 @@ impl Marking<'_> {
         &self,
         log: &mut GateLog<'_>,
         ledger: Option<&Ledger>,
+        named: Utc,
         mut evidence: Evidence,
     ) -> Result<Made, Failure> {
         let identity = self.repo.committer()?;
@@ -71,7 +73,7 @@ impl Marking<'_> {
             (seq, Some(link))
         });
         let now = OffsetDateTime::now_utc();
-        let (time, skew) = Utc::behind(now, previous.as_ref().map(|link| link.name.utc));
+        let (_, skew) = Utc::behind(now, previous.as_ref().map(|link| link.name.utc));
         if skew > 60 {
             log.warn(format!("the clock here stands {skew} s behind the last record"));
         }
@@ -87,7 +89,7 @@ impl Marking<'_> {
             commit: self.commit,
             tagger_name: identity.name,
             tagger_mail: identity.mail,
-            time,
+            time: named,
             subject: self.subject.to_owned(),
             evidence,
             previous,
@@ -268,7 +270,31 @@ pub async fn forget_on_target(
     }
 }
 
-/// Keeps the closure on the builder, for hosts that lose theirs, and its derivation, for the next diff.
+/// The name of a record of `commit` that follows `ledger`: `named`, when it was chosen before and still follows; else
+/// that of now.
+pub fn name_after(
+    ledger: Option<&Ledger>,
+    target: &Target,
+    commit: &Oid,
+    named: Option<&RecordName>,
+) -> RecordName {
+    let previous = ledger.map(|ledger| ledger.head().name.utc);
+    let (now, _) = Utc::behind(OffsetDateTime::now_utc(), previous);
+    let utc = named
+        .map(|name| name.utc)
+        .filter(|utc| previous.is_none_or(|previous| previous < *utc));
+    RecordName::new(target.clone(), utc.unwrap_or(now), commit)
+}
+
+/// Takes back what [`root_on_builder`] made for a record that there is not. Best effort: it costs disk.
+pub async fn forget_on_builder(builder: Option<Place<'_>>, target: &Target, name: &str) {
+    if let Some(place) = builder {
+        let _ = nix::remove_root(&place, target.as_str(), name, super::build::ROOT).await;
+    }
+}
+
+/// Keeps the closure on the builder, for hosts that lose theirs, and its derivation, for the next diff. Done before the
+/// record is made, which says so when it failed.
 ///
 /// # Errors
 /// It costs a copy that could be spared one day, not the proof: the caller warns.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::back::take_back;
 use super::journal::{Ending, Step};
-use super::mark::{Mark, Marked, mark};
+use super::mark::{self, Mark, Marked};
 use super::rehearse::{Home, and_back};
 use super::resolve;
 use super::supersede::{self, Newer};
@@ -17,7 +17,7 @@ use crate::event::{Gate, Watcher};
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::commit::{by_hand, ssh_line};
 use crate::gate::health::Baseline;
-use crate::gate::known_good::RemoteSide;
+use crate::gate::known_good::{RemoteSide, forget_on_builder, root_on_builder};
 use crate::gate::preflight::Fit;
 use crate::gate::validate::{self, Subject, Validated, validate};
 use crate::gate::{As, GateLog, Place, build, commit, copy, dry_activate, pressure, switch_test};
@@ -60,7 +60,7 @@ pub(super) struct Delivery<'a> {
     pub closure: &'a Closure,
     /// Where it is copied from; `None`: it is on the target.
     pub supply: Option<Place<'a>>,
-    /// The builder, to root the closure there.
+    /// The builder, to root the closure there; a rollback and a deploy leave its roots as they are, unless they built.
     pub builder: Option<Place<'a>>,
     /// The target built it, and keeps it by this root for the length of the run.
     pub built_on_target: Option<String>,
@@ -239,11 +239,34 @@ async fn drive(
         return and_back(run, session, here, &baseline, (delivery, home), &facts.here).await;
     }
 
+    // Named before the commit, so that the builder's root can be made beside it, and before the record.
+    let builder = delivery.builder.filter(|_| !delivery.options.skip_validation);
+    let named = mark::name(run, delivery.commit, None).ok();
+    run.state.named = named.as_ref().map(RecordName::leaf);
     run.try_step(Step::Committing);
     run.log.begin(Gate::Commit);
-    let committed = match commit::commit(&mut run.log, &held, &mut shell, &running).await {
+    let root = named
+        .as_ref()
+        .map(|name| mark::root_name(delivery.restores.as_ref(), name));
+    let drv = run.evidence.drv.clone();
+    let rooting = async {
+        match &root {
+            Some(root) => {
+                let path = (&delivery.toplevel, drv.as_deref());
+                root_on_builder(builder, &own, root, path).await
+            }
+            None => Ok(()),
+        }
+    };
+    let (committed, rooted) =
+        tokio::join!(commit::commit(&mut run.log, &held, &mut shell, &running), rooting);
+    mark::kept(run, rooted);
+    let committed = match committed {
         Ok(committed) => committed,
         Err((failure, state)) => {
+            if let (Some(root), None) = (&root, &delivery.restores) {
+                forget_on_builder(builder, &own, root).await;
+            }
             return Err(take_back(run, session, Some(shell), &held, state, false, failure).await);
         }
     };
@@ -281,9 +304,11 @@ async fn drive(
         restores: delivery.restores.clone(),
         withdraws: delivery.withdraws.clone(),
         remote: delivery.remote.clone(),
+        kept: named.is_some(),
+        named,
         held: Some(&held),
     };
-    let marked = mark(run, &mut shell, &marking).await;
+    let marked = mark::mark(run, &mut shell, &marking).await;
     if !matches!(marked, Ok(Marked::Done(_))) {
         // Whatever marking came to, the lock is not needed any more; a second end does no harm.
         let _ = held.end(&mut shell).await;

@@ -58,10 +58,12 @@ pub(super) async fn finish(
         commit: git,
         settings,
         toplevel: &toplevel,
-        builder,
+        builder: builder.filter(|_| run.state.verb == Verb::Release),
         restores,
         withdraws: parsed.map_err(bad)?,
         remote,
+        named: named(run),
+        kept: false,
         held: None,
     };
     if let Some(record) = own {
@@ -77,6 +79,11 @@ pub(super) async fn finish(
             Err(failure)
         }
     }
+}
+
+/// The name that the dead run chose for its record; the builder may have a root by it.
+pub(super) fn named(run: &Run<'_>) -> Option<RecordName> {
+    RecordName::from_leaf(&run.target, run.state.named.as_deref()?).ok()
 }
 
 /// The roots and the record's bytes on the target, once more.
@@ -104,13 +111,10 @@ async fn rooted(
     let before = before.filter(|path| record.seq == 1 && !path.is_empty());
     let (target, toplevel) = (&run.target, mark.toplevel);
     known_good::root_on_target(session, target, &made, &root, toplevel.as_str(), before).await?;
-    let builder = mark.builder.filter(|_| mark.kind == Kind::Release);
+    // The record is made: it says what was known of the builder's root then.
     let drv = record.evidence.drv.as_deref();
-    if let Err(failure) =
-        known_good::root_on_builder(builder, target, &record.name.leaf(), (toplevel, drv)).await
-    {
-        run.log.warn(format!("no root on the builder: {}", failure.what));
-    }
+    let kept = known_good::root_on_builder(mark.builder, target, &record.name.leaf(), (toplevel, drv)).await;
+    super::mark::kept(run, kept);
     drop_superfluous(run, session, mark).await;
     Ok(())
 }

@@ -123,6 +123,9 @@ pub struct State {
     /// Boot id and start time of PID 1 before the reboot that is waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub booted: Option<String>,
+    /// The leaf of the record's name, chosen before the commit; the builder may have a root by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<String>,
     /// `rollback --rehearse`: whatever becomes of the run, the host goes back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rehearsal: bool,
@@ -218,6 +221,7 @@ mod tests {
             restores: None,
             withdraws: vec![],
             booted: None,
+            named: None,
             rehearsal: false,
             ending: Some(Ending::of(&Failure::refused("no").next("x"), Some(Gate::Diff))),
         };

@@ -6,7 +6,7 @@ use super::{Outcome, Run, reach, resolve};
 use crate::config::Settings;
 use crate::failure::{Exit, Failure};
 use crate::gate::Place;
-use crate::gate::known_good::{self, Made, Marking, Published, RemoteSide};
+use crate::gate::known_good::{self, Made, Marking, Published, RemoteSide, root_on_builder};
 use crate::git::Commit;
 use crate::host::Remote;
 use crate::host::supervisor::Held;
@@ -24,6 +24,10 @@ pub(super) struct Mark<'a> {
     pub restores: Option<OnHost>,
     pub withdraws: Vec<RecordName>,
     pub remote: RemoteSide,
+    /// The record's name, where it was chosen before the commit.
+    pub named: Option<RecordName>,
+    /// The builder was asked for a root of that name already.
+    pub kept: bool,
     /// The hold that ends once the host carries the record: from then on whoever has not fetched it is refused there.
     pub held: Option<&'a Held>,
 }
@@ -60,37 +64,38 @@ pub(super) async fn mark(
     };
     let mut remote = mark.remote.clone();
     for again in [false, true] {
-        let (made, before) = made(run, mark, again).map_err(after)?;
-        let marking = marking(run, mark);
-        let (name, root) = (made.name.leaf(), root_name(mark.restores.as_ref(), &made.name));
-        let builder = mark.builder.filter(|_| mark.kind == Kind::Release);
-        let drv = run.evidence.drv.clone();
-        // The remote, the target and the builder are three places; none waits for another.
-        let (published, rooted, kept) = tokio::join!(
-            marking.publish(&mut run.log, &made, &remote),
-            async {
-                known_good::root_on_target(
-                    host,
-                    &target,
-                    &made,
-                    &root,
-                    mark.toplevel.as_str(),
-                    before.as_deref(),
-                )
-                .await?;
-                if let Some(held) = mark.held {
-                    // Whatever is left of it goes with its lease.
-                    let _ = held.end(host).await;
-                }
-                Ok(())
-            },
-            known_good::root_on_builder(builder, &target, &name, (mark.toplevel, drv.as_deref())),
-        );
-        if let Err(failure) = kept {
-            run.log.warn(format!("no root on the builder: {}", failure.what));
+        let named = mark.named.as_ref().filter(|_| !again);
+        let name = name(run, mark.commit, named).map_err(after)?;
+        let root = root_name(mark.restores.as_ref(), &name);
+        if !(mark.kept && named == Some(&name)) {
+            let drv = run.evidence.drv.clone();
+            let path = (mark.toplevel, drv.as_deref());
+            kept(run, root_on_builder(mark.builder, &target, &root, path).await);
         }
+        let (made, before) = made(run, mark, &name, again).map_err(after)?;
+        let marking = marking(run, mark);
+        // Neither the remote nor the target waits for the other.
+        let (published, rooted) = tokio::join!(marking.publish(&mut run.log, &made, &remote), async {
+            known_good::root_on_target(
+                host,
+                &target,
+                &made,
+                &root,
+                mark.toplevel.as_str(),
+                before.as_deref(),
+            )
+            .await?;
+            if let Some(held) = mark.held {
+                // Whatever is left of it goes with its lease.
+                let _ = held.end(host).await;
+            }
+            Ok(())
+        },);
         let published = published.map_err(after)?;
         if let Published::Lost(failure) = published {
+            if mark.restores.is_none() {
+                known_good::forget_on_builder(mark.builder, &target, &root).await;
+            }
             match follow(run, mark, &remote, again).await {
                 Some(next) => remote = next,
                 None => {
@@ -137,15 +142,42 @@ fn marking<'a>(run: &Run<'a>, mark: &'a Mark<'_>) -> Marking<'a> {
     }
 }
 
+/// The name of the record that would be made now; `named` is kept to where it can be.
+pub(super) fn name(
+    run: &Run<'_>,
+    commit: &Commit,
+    named: Option<&RecordName>,
+) -> Result<RecordName, Failure> {
+    let ledger = resolve::own_ledger(run.world.repo, &run.target)?;
+    Ok(known_good::name_after(
+        ledger.as_ref(),
+        &run.target,
+        &commit.id,
+        named,
+    ))
+}
+
+/// What came of the root on the builder: without one the run goes on, and its record says so.
+pub(super) fn kept(run: &mut Run<'_>, rooted: Result<(), Failure>) {
+    if let Err(failure) = rooted {
+        run.log.warn(format!("no root on the builder: {}", failure.what));
+    }
+}
+
 /// The record, and what ran before the first one.
-fn made(run: &mut Run<'_>, mark: &Mark<'_>, again: bool) -> Result<(Made, Option<String>), Failure> {
+fn made(
+    run: &mut Run<'_>,
+    mark: &Mark<'_>,
+    name: &RecordName,
+    again: bool,
+) -> Result<(Made, Option<String>), Failure> {
     let ledger = resolve::own_ledger(run.world.repo, &run.target)?;
     if again {
         run.log
             .warn("another record was published first; this one follows it");
     }
     let marking = marking(run, mark);
-    let made = marking.make(&mut run.log, ledger.as_ref(), run.evidence.clone())?;
+    let made = marking.make(&mut run.log, ledger.as_ref(), name.utc, run.evidence.clone())?;
     let before = run.evidence.before.as_ref().map(|before| before.toplevel.clone());
     Ok((made, before.filter(|path| ledger.is_none() && !path.is_empty())))
 }

@@ -108,6 +108,7 @@ impl<'a> Run<'a> {
             restores: None,
             withdraws: Vec::new(),
             booted: None,
+            named: None,
             rehearsal: false,
             ending: None,
         };

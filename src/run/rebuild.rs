@@ -7,7 +7,7 @@ use super::{Run, resolve};
 use crate::config::Settings;
 use crate::failure::{Failure, Reason};
 use crate::gate::preflight::Fit;
-use crate::gate::{Place, build, known_good};
+use crate::gate::{Place, build};
 use crate::git::{Commit, Repo};
 use crate::host::RunDir;
 use crate::nix::{Closure, StorePath};
@@ -23,7 +23,6 @@ pub(super) struct Rebuilt<'a> {
     settings: Settings,
     run: String,
     target: Target,
-    toplevel: StorePath,
 }
 
 impl Rebuilt<'_> {
@@ -53,17 +52,8 @@ impl Rebuilt<'_> {
         order.on_target().then(|| order.link())
     }
 
-    /// Clears up on the builder. The closure of a release that is on its host again gets its root there back: it had
-    /// one, and lost it.
-    pub async fn close(self, run: &mut Run<'_>, recorded: Option<&OnHost>) {
-        if let (Some(OnHost::Release(name)), Some(place)) = (recorded, self.place()) {
-            let kept =
-                known_good::root_on_builder(Some(place), &self.target, &name.leaf(), (&self.toplevel, None))
-                    .await;
-            if let Err(failure) = kept {
-                run.log.note(format!("no root on the builder: {}", failure.what));
-            }
-        }
+    /// Clears up on the builder.
+    pub async fn close(self) {
         let Rebuilt {
             repo,
             dir,
@@ -166,7 +156,6 @@ pub(super) async fn rebuild<'a>(
                 bench,
                 run: id,
                 target,
-                toplevel: toplevel.clone(),
                 settings,
                 commit,
             };

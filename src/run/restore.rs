@@ -243,7 +243,10 @@ async fn drive(
         toplevel,
         closure: &closure,
         supply: supply.as_ref().and_then(Supply::place),
-        builder: None,
+        builder: match &supply {
+            Some(Supply::Built(rebuilt)) => rebuilt.place(),
+            _ => None,
+        },
         built_on_target: supply.as_ref().and_then(Supply::link_on_target),
         restores: Some(choice.restores.clone()),
         withdraws: choice.withdraws.clone(),
@@ -265,8 +268,7 @@ async fn drive(
     match supply {
         Some(Supply::Host(session)) => session.close().await,
         Some(Supply::Built(rebuilt)) => {
-            let recorded = matches!(&outcome, Ok(outcome) if outcome.record.is_some());
-            rebuilt.close(run, recorded.then_some(&choice.restores)).await;
+            rebuilt.close().await;
         }
         Some(Supply::Here) | None => {}
     }

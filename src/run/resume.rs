@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::back::take_back;
 use super::deliver::{Outcome, unwanted};
-use super::finish::finish;
+use super::finish::{finish, named};
 use super::journal::{self, State, Step, Verb};
 use super::product::{Bench, Order};
 use super::{Run, World, publish, reach, resolve};
@@ -14,6 +14,7 @@ use crate::event::{Event, Gate};
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::commit::{by_hand, commit, ssh_line};
 use crate::gate::health::Baseline;
+use crate::gate::known_good::forget_on_builder;
 use crate::gate::validate::{self, Subject, Validated};
 use crate::gate::{Place, build, switch_test};
 use crate::git::Commit;
@@ -152,6 +153,13 @@ async fn drive(run: &mut Run<'_>, settings: &Settings, commit: &Commit) -> Resul
         }
         if run.state.verb == Verb::Release && order.on_target() {
             build::tidy(Place::Host(&session), target.as_str(), &id, &order.link()).await;
+        }
+        if result.is_err()
+            && !is_recorded(run)
+            && run.state.restores.is_none()
+            && let Some(name) = named(run)
+        {
+            forget_on_builder(order.keeper(&bench), &target, &name.leaf()).await;
         }
         order.clear(bench).await;
     }

@@ -3,7 +3,7 @@
 use git_nixgate::event::{Event, Watcher};
 use git_nixgate::failure::Failure;
 use git_nixgate::gate::GateLog;
-use git_nixgate::gate::known_good::{Marking, Published, RemoteSide};
+use git_nixgate::gate::known_good::{Marking, Published, RemoteSide, name_after};
 use git_nixgate::record::Kind;
 
 use super::program::{configure, nixgate_in};
@@ -47,7 +47,10 @@ fn step_nine(work: &Work, side: &RemoteSide) -> Published {
         log.begin(gate.gate);
         log.pass("");
     }
-    let made = marking.make(&mut log, ledger.as_ref(), proven).unwrap();
+    let named = name_after(ledger.as_ref(), &cortex, &commit.id, None);
+    let made = marking
+        .make(&mut log, ledger.as_ref(), named.utc, proven)
+        .unwrap();
     wait(marking.publish(&mut log, &made, side)).unwrap()
 }
 

@@ -120,6 +120,7 @@ fn runs_that_did_not_end_well() {
         restores: None,
         withdraws: Vec::new(),
         booted: None,
+        named: None,
         rehearsal: false,
         ending,
     };

@@ -184,3 +184,39 @@ fn s3_38_what_passes_by_itself_ends_no_release() {
         "0"
     );
 }
+
+#[test]
+fn s1_13_a_builder_that_keeps_no_root_stands_in_the_record() {
+    let lab = usual("no-root");
+    release(&lab, "cortex");
+    configure(&lab, &CONFIG.replace("soak = 0", "soak = 5"));
+    good(&lab, "cortex", 1);
+    let mut run = lab.spawn_nixgate("op", &["release", "cortex"]);
+    run.wait_for_stderr("[5/5]", Duration::from_secs(60));
+    let roots = "~build/.local/state/nixgate/roots/cortex";
+    root(&lab, "forge", &format!("chmod a-w {roots}"));
+    let out = run.wait(Duration::from_secs(60)).expect("it ended");
+    assert_eq!(out.status, 0, "{out}");
+    says(&out, &["no root on the builder: "]);
+    let record = out.text().lines().last().expect("a record").to_owned();
+    let warnings = evidence(&lab, &record)["predicate"]["warnings"].to_string();
+    assert!(warnings.contains("no root on the builder"), "{warnings}");
+    root(&lab, "forge", &format!("chmod u+w {roots}"));
+
+    // As it should be: the root bears the record's name, and nothing is said.
+    good(&lab, "cortex", 2);
+    let record = release(&lab, "cortex");
+    let leaf = record.rsplit('/').next().expect("a leaf");
+    let kept = root(&lab, "forge", &format!("readlink {roots}/{leaf}"));
+    assert_eq!(kept, lab.running_system("cortex"));
+    let warnings = evidence(&lab, &record)["predicate"]["warnings"].to_string();
+    assert!(!warnings.contains("builder"), "{warnings}");
+
+    // A commit that fails leaves none.
+    let all = || root(&lab, "forge", &format!("ls {roots}"));
+    let before = all();
+    configure(&lab, CONFIG);
+    lab.variant("cortex", "Bboot");
+    expect(&lab, 4, &["release", "cortex"]);
+    assert_eq!(all(), before);
+}
