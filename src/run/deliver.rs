@@ -68,7 +68,7 @@ pub(super) struct Delivery<'a> {
     pub withdraws: Vec<RecordName>,
     pub remote: RemoteSide,
     /// `rollback --rehearse`: what the host is held against after it came back.
-    pub home: Option<Home<'a>>,
+    pub home: Option<Home>,
     pub options: Options,
 }
 

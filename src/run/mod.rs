@@ -214,6 +214,16 @@ impl<'a> Run<'a> {
     /// The run failed: its gate, its journal. The failure goes on to whoever asked.
     pub fn failed(&mut self, mut failure: Failure) -> Failure {
         let gate = self.log.open_gate();
+        if failure.next.is_empty() {
+            // What its words name is to be mended; what then is typed is the same again.
+            let target = &self.target;
+            let again = match self.state.verb {
+                Verb::Release | Verb::Check => format!("git nixgate check {target}"),
+                Verb::Rollback => format!("git nixgate rollback {target} --check"),
+                Verb::Deploy => format!("git nixgate status {target} --live"),
+            };
+            failure.next.push(format!("{again}    # once that is mended"));
+        }
         if self.keeps_journal && !self.switch_log.trim().is_empty() {
             let line = format!("git nixgate show {}    # what the switch printed", self.state.run);
             if !failure.next.contains(&line) {

@@ -17,9 +17,9 @@ use crate::host::supervisor::Held;
 use crate::host::{Session, Shell};
 
 /// What a host that came back is held against: the checks of its current record.
-pub(super) struct Home<'a> {
-    pub checked: &'a Settings,
-    pub files: &'a Files,
+pub(super) struct Home {
+    pub checked: Settings,
+    pub files: Files,
 }
 
 /// Takes the host back to where it was, `before`, and proves that it is there.
@@ -31,7 +31,7 @@ pub(super) async fn and_back(
     session: &mut Session,
     (held, mut shell): (&Held, Shell),
     baseline: &Baseline,
-    (delivery, home): (&Delivery<'_>, &Home<'_>),
+    (delivery, home): (&Delivery<'_>, &Home),
     before: &Where,
 ) -> Result<Outcome, Failure> {
     let target = run.target.to_string();
@@ -65,7 +65,7 @@ pub(super) async fn and_back(
         running: &held.previous,
         toplevel: &held.previous,
         checks: &home.checked.checks,
-        files: home.files,
+        files: &home.files,
         baseline,
     };
     let stop = run.world.stop;

@@ -197,6 +197,17 @@ async fn drive(
         return Ok(outcome);
     }
 
+    let home = match mode {
+        Mode::Rehearse => {
+            let head = repo.commit(&ledger.head().commit)?;
+            let checked = resolve::checks_of(repo, &mut run.log, &head, &target)?;
+            let checked = checked.unwrap_or_else(|| settings.clone());
+            let files = resolve::files_of(repo, &head.id, &checked.checks)?;
+            Some(Home { checked, files })
+        }
+        Mode::Real | Mode::Check => None,
+    };
+
     if !options.rebuild {
         run.log
             .skip(Gate::Build, "a recorded closure: no evaluation, no build");
@@ -226,9 +237,6 @@ async fn drive(
     let detail = compared(run, &fit, running, &closure, settings).await;
     run.log.pass(detail);
 
-    let head = repo.commit(&ledger.head().commit)?;
-    let own = resolve::checks_of(repo, &mut run.log, &head, &target)?.unwrap_or_else(|| settings.clone());
-    let own_files = resolve::files_of(repo, &head.id, &own.checks)?;
     let delivery = Delivery {
         kind: if verb == Verb::Deploy {
             Kind::Deploy
@@ -251,10 +259,7 @@ async fn drive(
         restores: Some(choice.restores.clone()),
         withdraws: choice.withdraws.clone(),
         remote,
-        home: (mode == Mode::Rehearse).then_some(Home {
-            checked: &own,
-            files: &own_files,
-        }),
+        home,
         options: Options {
             accept_drift: true,
             rehearse_only: mode == Mode::Check,

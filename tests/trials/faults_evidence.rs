@@ -220,3 +220,101 @@ fn s1_13_a_builder_that_keeps_no_root_stands_in_the_record() {
     expect(&lab, 4, &["release", "cortex"]);
     assert_eq!(all(), before);
 }
+
+/// A fault by hand, and the class and gate that the failed run is kept with.
+type Fault = (&'static str, &'static str, i32, fn(&Lab), fn(&Lab));
+
+#[test]
+fn s3_35_each_kind_of_failure_is_kept_by_its_class() {
+    let lab = usual("s3-35-class");
+    release(&lab, "cortex");
+    let nothing: fn(&Lab) = |_| {};
+    let faults: [Fault; 9] = [
+        (
+            "script",
+            "switch-test",
+            4,
+            |lab| lab.variant("cortex", "Bact"),
+            nothing,
+        ),
+        ("boot", "commit", 4, |lab| lab.variant("cortex", "Bboot"), nothing),
+        (
+            "check",
+            "dry-activate",
+            1,
+            |lab| lab.variant("cortex", "Bpre"),
+            nothing,
+        ),
+        (
+            "eval",
+            "build",
+            1,
+            |lab| describe(lab, "cortex", "{ version = nobody.knows; }"),
+            nothing,
+        ),
+        (
+            "build",
+            "build",
+            1,
+            |lab| {
+                describe(
+                    lab,
+                    "cortex",
+                    r#"ctx: { etc.x = "${ctx.run "cheese" { } "echo out of cheese >&2; exit 3"}"; }"#,
+                );
+            },
+            nothing,
+        ),
+        (
+            "lock",
+            "dry-activate",
+            6,
+            |lab| {
+                good(lab, "cortex", 1);
+                let lock = "/run/nixos/switch-to-configuration.lock";
+                let hold = format!("systemd-run --quiet --unit=locker flock {lock} sleep 600");
+                root(lab, "cortex", &hold);
+                lab.wait_for(
+                    "cortex",
+                    &format!("! flock -n {lock} true"),
+                    Duration::from_secs(10),
+                );
+            },
+            |lab| drop(root(lab, "cortex", "systemctl stop locker")),
+        ),
+        (
+            "disk",
+            "preflight",
+            1,
+            |lab| drop(root(lab, "cortex", "mount -t tmpfs -o size=8m tmpfs /boot")),
+            |lab| drop(root(lab, "cortex", "umount /boot")),
+        ),
+        (
+            "auth",
+            "preflight",
+            1,
+            |lab| configure(lab, &CONFIG.replace("jarvis", "nosudo")),
+            |lab| configure(lab, CONFIG),
+        ),
+        (
+            "link",
+            "preflight",
+            1,
+            |lab| lab.cut("cortex"),
+            |lab| lab.heal("cortex"),
+        ),
+    ];
+    for (reason, gate, exit, inject, mend) in faults {
+        inject(&lab);
+        let out = expect(&lab, exit, &["release", "cortex"]);
+        mend(&lab);
+        let (run, ending) = newest(&lab);
+        assert_eq!(
+            (&ending["reason"], &ending["gate"]),
+            (&reason.into(), &gate.into()),
+            "{out}"
+        );
+        let failed = expect(&lab, 0, &["log", "cortex", "--failed", "-n", "1"]);
+        says(&failed, &[&run, gate, reason, "next: "]);
+    }
+}
