@@ -236,7 +236,9 @@ fn a_literal_key_signs_through_the_agent() {
 fn who_may_release_is_a_list_of_its_own_and_every_commiter_may_not() {
     let lab = Lab::new();
     let work = lab.repo("repo");
-    let (repo, cortex) = (work.repo(), target("cortex"));
+    let cortex = target("cortex");
+    // One that is open keeps to the configuration that it has read.
+    let repo = || work.repo();
     let (ada, ada_public) = key(&lab, "ada");
     let (bob, bob_public) = key(&lab, "bob");
     // Git itself trusts both of them.
@@ -255,24 +257,24 @@ fn who_may_release_is_a_list_of_its_own_and_every_commiter_may_not() {
     work.commit("third");
     let by_bob = read(&work, work.release(&cortex).oid);
     let everybody = Trust::default();
-    assert_eq!(repo.signed(&unsigned, &everybody).unwrap(), Signed::Unsigned);
+    assert_eq!(repo().signed(&unsigned, &everybody).unwrap(), Signed::Unsigned);
     for (record, who) in [(&by_ada, "ada@example.org"), (&by_bob, "bob@example.org")] {
-        let signed = repo.signed(record, &everybody).unwrap().to_string();
+        let signed = repo().signed(record, &everybody).unwrap().to_string();
         assert!(signed.starts_with(&format!("signed by {who} ")), "{signed}");
     }
     let signers = lab.path("signers");
     std::fs::write(&signers, format!("ada@example.org {ada_public}")).unwrap();
     work.git(&["config", "nixgate.signers", signers.to_str().unwrap()]);
-    let listed = repo.trust(false, "/what/a/commit/says").unwrap();
+    let listed = repo().trust(false, "/what/a/commit/says").unwrap();
     assert!(!listed.required);
-    repo.signed(&by_ada, &listed).unwrap();
-    let rule = |record, trust: &Trust| repo.signed(record, trust).unwrap_err().rule;
+    repo().signed(&by_ada, &listed).unwrap();
+    let rule = |record, trust: &Trust| repo().signed(record, trust).unwrap_err().rule;
     assert_eq!(rule(&by_bob, &listed), "signature");
-    assert_eq!(repo.signed(&unsigned, &listed).unwrap(), Signed::Unsigned);
+    assert_eq!(repo().signed(&unsigned, &listed).unwrap(), Signed::Unsigned);
     work.git(&["config", "nixgate.requireSigned", "true"]);
-    let strict = repo.trust(false, "").unwrap();
+    let strict = repo().trust(false, "").unwrap();
     assert_eq!(rule(&unsigned, &strict), "unsigned");
-    repo.signed(&by_ada, &strict).unwrap();
+    repo().signed(&by_ada, &strict).unwrap();
     // A key that is no longer good from some day on: what was signed before stays good.
     let until = |day: &str| {
         std::fs::write(
@@ -280,7 +282,7 @@ fn who_may_release_is_a_list_of_its_own_and_every_commiter_may_not() {
             format!("ada@example.org valid-before=\"{day}\" {ada_public}"),
         )
         .unwrap();
-        repo.signed(&by_ada, &repo.trust(false, "").unwrap())
+        repo().signed(&by_ada, &repo().trust(false, "").unwrap())
     };
     until("20261121").unwrap();
     assert_eq!(until("20261119").unwrap_err().rule, "signature");
@@ -293,7 +295,7 @@ fn who_may_release_is_a_list_of_its_own_and_every_commiter_may_not() {
         .status();
     assert!(made.unwrap().success());
     work.git(&["config", "gpg.ssh.revocationFile", revoked.to_str().unwrap()]);
-    assert_eq!(rule(&by_ada, &repo.trust(false, "").unwrap()), "signature");
+    assert_eq!(rule(&by_ada, &repo().trust(false, "").unwrap()), "signature");
 }
 
 #[test]
