@@ -22,7 +22,7 @@ pub(super) fn logs(args: cli::Logs, ui: &Ui) -> ui::Outcome {
         tokio::select! {
             done = run::logs(world, &target, &options, |line| ui.line(line)) => done,
             // That is how following ends.
-            () = signals.recv() => Ok(()),
+            _ = signals.recv() => Ok(()),
         }
     })?;
     Ok(Exit::Done)
