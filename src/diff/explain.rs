@@ -400,7 +400,11 @@ fn changed(walk: &Walk<'_>, at: usize, needs: &[String]) -> Root {
         for line in &lines {
             mentions.extend(paths_in(line));
         }
-        if *field != Field::Name {
+        // Some fields stand in the environment too.
+        let told = fields
+            .iter()
+            .any(|known: &FieldChange| known.field == word(field));
+        if *field != Field::Name && !told {
             let lines = match field {
                 Field::Source(_) | Field::Inputs => lines,
                 _ => changed_words(&before, &after),

@@ -390,9 +390,6 @@ impl Change {
             }
         }
         let mut notes = Vec::new();
-        if self.selected {
-            notes.push("selected".to_string());
-        }
         if self.kind == Kind::Rebuilt {
             notes.push(if self.paths == 1 {
                 "rebuilt".to_string()
@@ -403,11 +400,13 @@ impl Change {
         if self.bytes != 0 {
             notes.push(size_delta(self.bytes));
         }
-        if notes.is_empty() {
-            text
-        } else {
-            format!("{text} ({})", notes.join(", "))
+        if !notes.is_empty() {
+            text += &format!(" ({})", notes.join(", "));
         }
+        if self.selected {
+            text += ", selected";
+        }
+        text
     }
 
     /// The change as one line, with a mark for its kind.

@@ -126,9 +126,12 @@ pub fn changed_lines(old: &str, new: &str) -> Vec<String> {
     changed_parts(&lines(old), &lines(new))
 }
 
-/// The same where hashes of store paths do not count; a text of one line, as lists are written, is taken word by word.
+/// A text of one line that is longer than this is taken for a list.
+const LINE: usize = 80;
+
+/// The same where hashes of store paths do not count; a long text of one line, as lists are written, is taken word by word.
 pub fn changed_words(old: &str, new: &str) -> Vec<String> {
-    let listed = !old.contains('\n') && !new.contains('\n');
+    let listed = !old.contains('\n') && !new.contains('\n') && old.len().max(new.len()) > LINE;
     let parts = |text: &'_ str| -> Vec<(String, String)> {
         let parts: Vec<&str> = match listed {
             true => text.split_whitespace().collect(),

@@ -327,7 +327,8 @@ impl<'a> Walk<'a> {
         for (i, a) in old.iter().enumerate() {
             for (j, b) in new.iter().enumerate() {
                 let (says, inputs) = self.alike(*a, *b);
-                if !renamed || (says >= 90 && inputs >= 60) {
+                let version = |node: usize| parse_drv_name(self.nodes[node].name()).1;
+                if !renamed || (says >= 90 && inputs >= 60 && version(*a) == version(*b)) {
                     all.push((2 * says + inputs, i, j));
                 }
             }

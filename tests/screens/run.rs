@@ -91,7 +91,7 @@ fn release() -> Vec<Event> {
         finding(Diff, "  ↑ nginx 1.26.1 → 1.26.2 (8 paths)"),
         finding(Diff, "risk: MEDIUM (nginx.service)"),
         finding(Diff, "explained: all of 8 changed paths"),
-        finding(Diff, "↑ nginx 1.26.1 → 1.26.2 (selected, +4 KiB)"),
+        finding(Diff, "↑ nginx 1.26.1 → 1.26.2 (+4 KiB), selected"),
         done(
             Diff,
             90,
