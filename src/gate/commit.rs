@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::failure::{Exit, Failure, Reason};
 use crate::host::state::{Phase, State};
 use crate::host::supervisor::{Committed, Held, SupervisorError, release_leftover};
-use crate::host::{Session, Shell};
+use crate::host::{Facts, Privilege, Session, Shell, facts};
 
 /// Commits over the fresh connection and proves it: running = profile = boot default = candidate.
 ///
@@ -151,6 +151,19 @@ pub async fn take_back(
     let patience = held.lease * 2 + held.activate * 2 + Duration::from_secs(60);
     match held.wait_final(session, patience).await {
         Ok(state) => settled(log, session, None, held, state, failure, &steps).await,
+        Err(SupervisorError::Gone) if booted_back(session, held).await => {
+            // The reboot took everything of the run along but the root that the next run sweeps.
+            let _ = release_leftover(session, &held.run).await;
+            log.note(format!("{target} has rebooted into {}", held.previous));
+            failure.why.push(format!(
+                "{target} has rebooted and is back on what ran before: running system, profile and boot default were checked"
+            ));
+            failure.next = vec![
+                format!("git nixgate health {target}"),
+                format!("git nixgate release {target}"),
+            ];
+            failure.exit(Exit::Reverted)
+        }
         Err(error) => {
             failure.why.push(error.failure(&target).what);
             failure
@@ -162,6 +175,37 @@ pub async fn take_back(
             failure.exit(Exit::NeedsPerson)
         }
     }
+}
+
+/// Whether a host whose supervisor is gone, as after a reboot, is as it was when it was held: running system, profile and
+/// boot default. One that still boots is waited for.
+async fn booted_back(session: &mut Session, held: &Held) -> bool {
+    let patience = Duration::from_secs(60);
+    let asked = async {
+        loop {
+            let script = facts::facts_script(&held.target);
+            match session
+                .run(&script, Privilege::RootIfPossible, Duration::from_secs(20))
+                .await
+            {
+                Ok(output) => {
+                    let facts = Facts::parse(&output.text());
+                    if !["", "initializing", "starting"].contains(&facts.system_state.as_str()) {
+                        let (now, before) = (&facts.here, &held.state.here);
+                        return now.running == before.running
+                            && now.profile == before.profile
+                            && now.boot_default == before.boot_default;
+                    }
+                }
+                Err(error) if error.is_link() => {
+                    let _ = session.reopen().await;
+                }
+                Err(_) => return false,
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::time::timeout(patience, asked).await.unwrap_or(false)
 }
 
 /// What a final state means for the exit; ends the supervisor, which has nothing more to do.

@@ -90,14 +90,15 @@ pub fn fault_lab(name: &str, more: &str) -> Lab {
     lab
 }
 
-/// Running system, profile and boot default, and whether anybody holds the host.
+/// Running system, profile and boot default, and whether anybody holds the host. The lock itself is left alone: looking
+/// at it takes it.
 fn systems(lab: &Lab) -> Option<(Vec<String>, bool)> {
     let out = lab.sh(
         "cortex",
         "root",
         "readlink -f /run/current-system; readlink -f /nix/var/nix/profiles/system; \
          sed -n '/LABEL nixos-default/,$s|.*init=\\(/nix/store/[^/]*\\)/init.*|\\1|p' /boot/extlinux/extlinux.conf | head -n 1; \
-         [ ! -e /run/nixgate/lock ] || flock -n /run/nixgate/lock true && echo free",
+         systemctl list-units --plain --no-legend --state=active,activating,deactivating,reloading 'nixgate-*' | grep -q . || echo free",
     );
     let mut lines: Vec<String> = out.stdout.lines().map(str::to_owned).collect();
     let free = lines.last().is_some_and(|line| line == "free");
