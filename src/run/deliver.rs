@@ -1,31 +1,30 @@
 //! Steps 4 to 9, the same for a release, a rollback and a deploy: hold, copy, rehearse, switch, validate, commit, mark.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::back::take_back;
 use super::journal::{Ending, Step};
 use super::mark::{self, Mark, Marked};
+use super::prepare::{ahead, asked, overtaken, prepare};
 use super::rehearse::{Home, and_back};
 use super::resolve;
 use super::supersede::{self, Newer};
-use super::{Asker, Run, reach};
+use super::{Run, reach};
 use crate::check::Files;
 use crate::config::Settings;
-use crate::event::{Gate, Watcher};
+use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::commit::{by_hand, ssh_line};
 use crate::gate::health::Baseline;
 use crate::gate::known_good::{RemoteSide, forget_on_builder, root_on_builder};
 use crate::gate::preflight::Fit;
 use crate::gate::validate::{self, Subject, Validated, validate};
-use crate::gate::{As, GateLog, Place, build, commit, copy, dry_activate, pressure, switch_test};
+use crate::gate::{Place, build, commit, switch_test};
 use crate::git::Commit;
-use crate::host::pressure::Pressure;
-use crate::host::supervisor::{self, Held, HoldError, Plan, Rehearsal};
-use crate::host::{Endpoint, Facts, Privilege, Session, Shell};
-use crate::nix::{self, Closure, StorePath};
+use crate::host::supervisor::{self, Held, HoldError, Plan};
+use crate::host::{Endpoint, Facts, Session, Shell};
+use crate::nix::{Closure, StorePath};
 use crate::record::evidence::Before;
 use crate::record::{Kind, OnHost, RecordName};
 
@@ -340,15 +339,6 @@ async fn let_go(session: &mut Session, held: &Held) {
     }
 }
 
-/// Asks a person yes or no without holding up the lease.
-async fn asked(asker: &Arc<dyn Asker + Send + Sync>, question: String) -> Option<bool> {
-    let asker = Arc::clone(asker);
-    let answer = tokio::task::spawn_blocking(move || asker.ask(&question))
-        .await
-        .ok()??;
-    Some(matches!(answer.as_str(), "y" | "Y" | "yes"))
-}
-
 /// Somebody else's record won after this host was committed: it goes back to what ran before.
 async fn put_back(
     run: &mut Run<'_>,
@@ -428,268 +418,6 @@ fn plan(run: &Run<'_>, facts: &Facts, delivery: &Delivery<'_>) -> Plan {
         container: facts.container.clone(),
         never_reboot: settings.is_local(),
     }
-}
-
-/// Another clone's record, published since this run began: who made it.
-fn overtaken(
-    run: &Run<'_>,
-    delivery: &Delivery<'_>,
-    now: Option<&RemoteSide>,
-) -> Result<Option<Failure>, Failure> {
-    let (Some(RemoteSide::Ready { refs, .. }), RemoteSide::Ready { refs: before, .. }) =
-        (now, &delivery.remote)
-    else {
-        return Ok(None);
-    };
-    if refs.ledger == before.ledger && refs.pointer == before.pointer {
-        return Ok(None);
-    }
-    let target = &run.target;
-    let who = resolve::own_ledger(run.world.repo, target)?.map(|ledger| {
-        let head = ledger.head();
-        format!(
-            "{} made {} at {}",
-            head.tagger_name,
-            head.name,
-            head.time.rfc3339()
-        )
-    });
-    Ok(Some(
-        Failure::refused(format!(
-            "{target} was released by somebody else while this run prepared"
-        ))
-        .why(who.unwrap_or_default())
-        .next(format!("git nixgate log {target}; then run it again")),
-    ))
-}
-
-/// What is done beside the taking of the lock, and goes on under it.
-enum Ahead {
-    Copied(&'static str),
-    /// Nothing had to be copied, so that the rehearsal could begin.
-    Rehearsed(Box<Rehearsal>),
-    /// There is no room, and garbage may be collected: under the lock.
-    Full(Box<Failure>),
-}
-
-async fn ahead(
-    watcher: &dyn Watcher,
-    session: &Session,
-    target: &str,
-    delivery: &Delivery<'_>,
-) -> Result<Ahead, Failure> {
-    let Some(place) = delivery.supply else {
-        return rehearse(session, target, delivery)
-            .await
-            .map(|seen| Ahead::Rehearsed(Box::new(seen)));
-    };
-    let demand = copy::demand(session, delivery.closure);
-    let (demand, now) = tokio::join!(demand, Pressure::read(session));
-    let now = now.map_err(|error| error.failure(target))?;
-    let demand = demand?;
-    memory(target, delivery, &now)?;
-    if let Err(failure) = pressure::room(target, demand, &now, &delivery.settings.preflight) {
-        return match delivery.options.gc {
-            true => Ok(Ahead::Full(Box::new(failure))),
-            false => Err(failure),
-        };
-    }
-    if demand.paths == 0 {
-        return Ok(Ahead::Copied("already there"));
-    }
-    copy::copy(watcher, delivery.settings, place, session, &delivery.toplevel)
-        .await
-        .map(Ahead::Copied)
-}
-
-/// A sick host is taken back all the same: the little memory it has may be what the way back mends.
-fn memory(target: &str, delivery: &Delivery<'_>, now: &Pressure) -> Result<(), Failure> {
-    if delivery.options.sick {
-        return Ok(());
-    }
-    pressure::memory(target, now, &delivery.settings.preflight)
-}
-
-/// Makes room under the lock, and copies.
-async fn after_gc(
-    (log, watcher): (&GateLog<'_>, &dyn Watcher),
-    session: &Session,
-    target: &str,
-    run: &str,
-    delivery: &Delivery<'_>,
-    full: &Failure,
-) -> Result<Ahead, Failure> {
-    log.note(format!("{}: collecting garbage there", full.what));
-    let root = As(Privilege::Root, session);
-    let freed = nix::collect_garbage(&root, run, delivery.settings.timeouts.copy).await?;
-    log.note(freed);
-    match Box::pin(ahead(watcher, session, target, delivery)).await? {
-        Ahead::Full(failure) => Err(*failure),
-        done => Ok(done),
-    }
-}
-
-async fn rehearse(session: &Session, target: &str, delivery: &Delivery<'_>) -> Result<Rehearsal, Failure> {
-    let limit = delivery.settings.timeouts.activate;
-    let closure: Vec<String> = delivery.closure.paths().map(ToString::to_string).collect();
-    dry_activate::rehearse(session, target, delivery.toplevel.as_str(), &closure, limit).await
-}
-
-/// Copy and rehearsal under the lock. `Some` when the run ends here.
-async fn prepare(
-    run: &mut Run<'_>,
-    session: &Session,
-    held: &Held,
-    (booted, began): (&str, Instant),
-    delivery: &Delivery<'_>,
-    ahead: impl Future<Output = Result<Ahead, Failure>>,
-) -> Result<Option<Outcome>, Failure> {
-    let target = run.target.to_string();
-    let (repo, watcher) = (run.world.repo, run.world.watcher);
-    for left in &held.swept {
-        run.log.note(format!("removed what a dead run left: {left}"));
-    }
-    // Under the lock the records are judged again, before anything is switched: another clone may have released while
-    // this one built.
-    let own = run.target.clone();
-    let again = async {
-        match &delivery.remote {
-            RemoteSide::Ready { name, .. } => resolve::remote_side(repo, name, &own).await.map(Some),
-            _ => Ok(None),
-        }
-    };
-    let toplevel = delivery.toplevel.as_str();
-    let log = &mut run.log;
-    let steps = async {
-        let mut done = ahead.await?;
-        if let Ahead::Full(full) = &done {
-            done = after_gc((log, watcher), session, &target, &held.run, delivery, full).await?;
-        }
-        let seen = match done {
-            Ahead::Full(failure) => return Err(*failure),
-            Ahead::Rehearsed(seen) => {
-                log.pass("already there");
-                log.begin_since(Gate::DryActivate, began);
-                *seen
-            }
-            Ahead::Copied(from) => {
-                log.pass(from);
-                log.begin(Gate::DryActivate);
-                rehearse(session, &target, delivery).await?
-            }
-        };
-        if pressure::is_short(
-            seen.memory_available_kib,
-            seen.memory_stalled,
-            &delivery.settings.preflight,
-        ) {
-            let now = Pressure::read(session)
-                .await
-                .map_err(|error| error.failure(&target))?;
-            memory(&target, delivery, &now)?;
-        }
-        dry_activate::judged(log, &target, toplevel, seen)
-    };
-    let (rehearsed, again) = copy::while_held(held, session, async { tokio::join!(steps, again) }).await?;
-    let again = again?;
-    if let Some(failure) = overtaken(run, delivery, again.as_ref())? {
-        return Err(failure);
-    }
-    let rehearsed = rehearsed?;
-    run.evidence.plan = Some(rehearsed.plan);
-    run.evidence.units_changed = rehearsed.units;
-    if let Some(reboot) = &rehearsed.reboot
-        && !delivery.options.boot
-    {
-        return Err(reboot.clone());
-    }
-    run.log.pass(rehearsed.detail);
-
-    if delivery.options.rehearse_only {
-        return Ok(Some(Outcome {
-            exit: 0,
-            outcome: "checked",
-            record: None,
-            toplevel: Some(toplevel.to_owned()),
-            published: None,
-            text: format!("{target}: every gate up to dry-activate passed; nothing was changed\n"),
-            target,
-        }));
-    }
-    if delivery.options.boot {
-        return boot(run, session, held, booted, delivery).await.map(Some);
-    }
-    if delivery.options.confirm {
-        let question = format!("switch {target} to {toplevel}? [y/N]");
-        let asker = run.world.asker;
-        // A person may take longer than a lease; the question is bounded by patience, not by the link.
-        match copy::while_held(held, session, asked(asker, question)).await? {
-            Some(true) => {}
-            Some(false) => {
-                return Err(Failure::failed(
-                    Reason::Usage,
-                    format!("declined: {target} was not switched"),
-                ));
-            }
-            None => {
-                return Err(Failure::usage(
-                    "--confirm needs a terminal: nobody is here to be asked",
-                ));
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// `--boot`: profile and boot default now, proof after the reboot. `booted` names the boot that the host is in.
-async fn boot(
-    run: &mut Run<'_>,
-    session: &Session,
-    held: &Held,
-    booted: &str,
-    delivery: &Delivery<'_>,
-) -> Result<Outcome, Failure> {
-    let target = run.target.to_string();
-    run.log.begin(Gate::Commit);
-    let limit = delivery.settings.timeouts.activate * 2;
-    let set = supervisor::set_boot(&mut &*session, delivery.toplevel.as_str(), &held.previous, limit)
-        .await
-        .map_err(|error| error.failure(&target))?;
-    if set.outcome != crate::host::stc::Stc::Done {
-        let what = format!(
-            "{target}: the boot default could not be set: {}",
-            dry_activate::word(&set.outcome)
-        );
-        return Err(Failure::failed(Reason::Boot, what).tail(&set.stderr, 6));
-    }
-    run.log.pass(if set.oneshot {
-        "boots the candidate once"
-    } else {
-        "boots the candidate"
-    });
-    if !set.oneshot {
-        run.log
-            .warn("an unproven system is the boot default until `resume` has validated it");
-    }
-    run.evidence.generation_after = set.here.generation;
-    run.state.booted = Some(booted.to_owned()).filter(|boot| !boot.is_empty());
-    let next = [format!("reboot {target}"), format!("git nixgate resume {target}")];
-    run.end(Ending {
-        exit: Exit::NeedsReboot.code(),
-        reason: Some(Reason::Reboot),
-        what: "waits for its reboot".into(),
-        next: next.to_vec(),
-        ..Ending::default()
-    });
-    Ok(Outcome {
-        exit: Exit::NeedsReboot.code(),
-        outcome: "needs-reboot",
-        record: None,
-        toplevel: Some(delivery.toplevel.to_string()),
-        published: None,
-        text: format!("{target} waits for a reboot; then: {}\n", next[1]),
-        target,
-    })
 }
 
 /// Validation, and what follows when it fails.
