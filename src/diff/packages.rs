@@ -85,16 +85,20 @@ type Version<'a> = BTreeMap<String, BTreeMap<&'a str, u64>>;
 /// Package name to version to that.
 type Packages<'a> = BTreeMap<String, BTreeMap<String, Version<'a>>>;
 
-fn collect<'a>(paths: &BTreeMap<&'a str, PathSize<'a>>) -> Packages<'a> {
+/// Packages by name, those of `names` alone.
+fn collect<'a>(named: &[(&'a str, u64, PackageName)], names: &BTreeSet<&str>) -> Packages<'a> {
     let mut packages = Packages::new();
-    for (path, entry) in paths {
-        let name = PackageName::of_path(path, entry.deriver);
+    for (path, bytes, name) in named
+        .iter()
+        .filter(|(_, _, name)| names.contains(name.name.as_str()))
+    {
+        let name = name.clone();
         let version = packages
             .entry(name.name)
             .or_default()
             .entry(name.version)
             .or_default();
-        version.entry(name.output).or_default().insert(path, entry.bytes);
+        version.entry(name.output).or_default().insert(path, *bytes);
     }
     packages
 }
@@ -132,17 +136,16 @@ impl PackageDiff {
                     Some(twin) => entry.deriver.into_iter().chain(twin.deriver).min(),
                     None => entry.deriver,
                 };
-                (
-                    *path,
-                    PathSize {
-                        deriver: known,
-                        ..*entry
-                    },
-                )
+                (*path, entry.bytes, PackageName::of_path(path, known))
             });
-            collect(&named.collect())
+            named.collect::<Vec<_>>()
         };
         let (before, after) = (merged(&old, &new), merged(&new, &old));
+        // Only packages with a path that came or went differ.
+        let came = after.iter().filter(|(path, ..)| !old.contains_key(path));
+        let went = before.iter().filter(|(path, ..)| !new.contains_key(path));
+        let moved: BTreeSet<&str> = came.chain(went).map(|(_, _, name)| name.name.as_str()).collect();
+        let (before, after) = (collect(&before, &moved), collect(&after, &moved));
         let none = BTreeMap::new();
         let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         for name in names {

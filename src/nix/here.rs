@@ -11,12 +11,13 @@ use std::collections::{HashMap, HashSet};
 /// `-shm` beside it, and fails without. It is never opened as immutable, which would show stale rows while Nix writes.
 const DATABASE: &str = "/nix/var/nix/db/db.sqlite";
 
+/// The ids of a closure's paths, found once for both questions.
 const CLOSURE: &str = "
-    WITH RECURSIVE part(id) AS (
+    CREATE TEMP TABLE Part AS WITH RECURSIVE part(id) AS (
         SELECT id FROM ValidPaths WHERE path = ?1
         UNION
         SELECT reference FROM part JOIN Refs ON referrer = part.id
-    )";
+    ) SELECT id FROM part";
 
 /// The closure of `toplevel` by the database; `None` where it cannot be read or does not have it.
 pub(super) fn closure(toplevel: &StorePath) -> Option<Closure> {
@@ -26,15 +27,15 @@ pub(super) fn closure(toplevel: &StorePath) -> Option<Closure> {
 fn closure_in(database: &str, toplevel: &StorePath) -> rusqlite::Result<Option<Closure>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(database, flags)?;
-    // Both questions see the same state.
+    connection.pragma_update(None, "temp_store", "memory")?;
+    // All questions see the same state.
     let reading = connection.transaction()?;
     let mut paths: HashMap<i64, StorePath> = HashMap::new();
     let mut entries: HashMap<i64, PathInfo> = HashMap::new();
-    let ask = format!(
-        "{CLOSURE} SELECT ValidPaths.id, path, hash, narSize, deriver FROM part JOIN ValidPaths USING (id)"
-    );
-    let mut statement = reading.prepare(&ask)?;
-    let mut rows = statement.query([toplevel.as_str()])?;
+    reading.execute(CLOSURE, [toplevel.as_str()])?;
+    let ask = "SELECT ValidPaths.id, path, hash, narSize, deriver FROM Part JOIN ValidPaths USING (id)";
+    let mut statement = reading.prepare(ask)?;
+    let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let id: i64 = row.get(0)?;
         let (path, hash): (String, String) = (row.get(1)?, row.get(2)?);
@@ -53,9 +54,9 @@ fn closure_in(database: &str, toplevel: &StorePath) -> rusqlite::Result<Option<C
         };
         entries.insert(id, entry);
     }
-    let ask = format!("{CLOSURE} SELECT referrer, reference FROM part JOIN Refs ON referrer = part.id");
-    let mut statement = reading.prepare(&ask)?;
-    let mut rows = statement.query([toplevel.as_str()])?;
+    let ask = "SELECT referrer, reference FROM Part JOIN Refs ON referrer = Part.id";
+    let mut statement = reading.prepare(ask)?;
+    let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (referrer, reference): (i64, i64) = (row.get(0)?, row.get(1)?);
         if let (Some(entry), Some(path)) = (entries.get_mut(&referrer), paths.get(&reference)) {
@@ -91,10 +92,13 @@ pub(super) fn unshared_in(root: &str, old: &StorePath, new: &StorePath) -> Optio
                 let text = std::fs::read(format!("{root}{path}")).ok()?;
                 let (outputs, inputs) = drv::head(&text).ok()?;
                 let first = outputs.first().map_or("", |output| output.path);
-                let behind = (
-                    first.to_owned(),
-                    inputs.iter().map(|(path, _)| (*path).to_owned()).collect(),
-                );
+                // Most inputs were met before.
+                let met = &seen[side];
+                let inputs = inputs
+                    .iter()
+                    .map(|(path, _)| *path)
+                    .filter(|path| !met.contains(*path));
+                let behind = (first.to_owned(), inputs.map(str::to_owned).collect());
                 made[side].extend(outputs.iter().map(|output| output.path.to_owned()));
                 visited[side].push(behind);
                 if written.insert(path.clone()) {
