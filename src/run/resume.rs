@@ -226,8 +226,10 @@ async fn on_host(
         return Ok(None);
     }
     let Some(state) = found else {
-        without_supervisor(run, session, &facts)?;
-        return Ok(None);
+        let judged = without_supervisor(run, session, &facts);
+        // A reboot took its directory along; its temporary roots outlive that. What was committed is the profile's.
+        let _ = supervisor::release_leftover(session, &id).await;
+        return judged.map(|()| None);
     };
     let held = Held::from_state(
         state.clone(),
