@@ -289,7 +289,7 @@ pub fn name_after(
 /// Takes back what [`root_on_builder`] made for a record that there is not. Best effort: it costs disk.
 pub async fn forget_on_builder(builder: Option<Place<'_>>, target: &Target, name: &str) {
     if let Some(place) = builder {
-        let _ = nix::remove_root(&place, target.as_str(), name, super::build::ROOT).await;
+        let _ = nix::remove_roots(&place, target.as_str(), &[name.to_owned()], super::build::ROOT).await;
     }
 }
 
@@ -324,9 +324,7 @@ pub async fn drop_roots(
         log.warn(format!("old roots stay: {}", error.failure(target.as_str()).what));
     }
     let Some(place) = builder else { return };
-    for name in gone {
-        if let Err(failure) = nix::remove_root(&place, target.as_str(), name, super::build::ROOT).await {
-            log.warn(format!("an old root stays on the builder: {}", failure.what));
-        }
+    if let Err(failure) = nix::remove_roots(&place, target.as_str(), gone, super::build::ROOT).await {
+        log.warn(format!("old roots stay on the builder: {}", failure.what));
     }
 }

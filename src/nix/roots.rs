@@ -45,7 +45,9 @@ const ADD_DRV: &str = r#"[ -z "$4" ] || [ ! -e "$4" ] || {
 } >/dev/null 2>&1 || :
 "#;
 
-const REMOVE: &str = r#"rm -f -- "$dir/$2" "$dir/$2.drv"
+/// `$1` is the directory, and each further word a root.
+const REMOVE: &str = r#"shift
+for name do rm -f -- "$dir/$name" "$dir/$name.drv"; done
 rmdir -- "$dir" 2>/dev/null || :
 "#;
 
@@ -104,20 +106,25 @@ pub async fn add_root<E: Exec>(
     Ok(output.out().trim_end().to_string())
 }
 
-/// Removes the root `<dir>/<name>`; one that is not there is no error.
-pub async fn remove_root<E: Exec>(
+/// Removes the roots `<dir>/<name>`, in one command; one that is not there is no error.
+pub async fn remove_roots<E: Exec>(
     exec: &E,
     dir: &str,
-    name: &str,
+    names: &[String],
     deadline: Duration,
 ) -> Result<(), Failure> {
     check("directory", dir)?;
-    check("name", name)?;
-    let output = super::script(exec, &format!("{WHERE}{REMOVE}"), &[dir, name], None, deadline).await?;
+    for name in names {
+        check("name", name)?;
+    }
+    let words: Vec<&str> = std::iter::once(dir)
+        .chain(names.iter().map(String::as_str))
+        .collect();
+    let output = super::script(exec, &format!("{WHERE}{REMOVE}"), &words, None, deadline).await?;
     if !output.ok() {
         return Err(said::failure(
             Reason::Store,
-            format!("cannot remove the root {dir}/{name}"),
+            format!("cannot remove roots of {dir}: {}", names.join(", ")),
             &output,
         ));
     }

@@ -305,6 +305,7 @@ async fn drive(
         remote: delivery.remote.clone(),
         kept: named.is_some(),
         named,
+        roots: Some(&facts.roots),
         held: Some(&held),
     };
     let marked = mark::mark(run, &mut shell, &marking).await;

@@ -64,6 +64,7 @@ pub(super) async fn finish(
         remote,
         named: named(run),
         kept: false,
+        roots: None,
         held: None,
     };
     if let Some(record) = own {

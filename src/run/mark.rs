@@ -1,6 +1,8 @@
 //! Step 9 for every run: the record, its roots, its refs. The host is committed by now, so that a failure here is exit
 //! 8, and `resume` does the rest.
 
+use std::collections::BTreeMap;
+
 use super::journal::Ending;
 use super::{Outcome, Run, reach, resolve};
 use crate::config::Settings;
@@ -28,6 +30,8 @@ pub(super) struct Mark<'a> {
     pub named: Option<RecordName>,
     /// The builder was asked for a root of that name already.
     pub kept: bool,
+    /// The host's roots at preflight, `<target>/<name>`; `None`: not known.
+    pub roots: Option<&'a BTreeMap<String, String>>,
     /// The hold that ends once the host carries the record: from then on whoever has not fetched it is refused there.
     pub held: Option<&'a Held>,
 }
@@ -225,12 +229,16 @@ async fn follow(run: &Run<'_>, mark: &Mark<'_>, remote: &RemoteSide, again: bool
 /// `keep`: roots of known-good releases beyond the newest go.
 pub(super) async fn drop_superfluous(run: &mut Run<'_>, host: &mut impl Remote, mark: &Mark<'_>) {
     let target = run.target.clone();
-    let gone = match resolve::own_ledger(run.world.repo, &target) {
+    let mut gone = match resolve::own_ledger(run.world.repo, &target) {
         Ok(Some(ledger)) if mark.kind == Kind::Release => {
             known_good::superfluous(&ledger, mark.settings.keep)
         }
         _ => Vec::new(),
     };
+    if let Some(there) = mark.roots {
+        // Most of them went with earlier releases.
+        gone.retain(|name| there.contains_key(&format!("{target}/{name}")));
+    }
     if !gone.is_empty() {
         known_good::drop_roots(&mut run.log, host, mark.builder, &target, &gone).await;
     }

@@ -1,6 +1,7 @@
 //! How often hosts are knocked at: by what their own sshd and sudo say, not by the program's count.
 
-use crate::infra::{expect, usual};
+use crate::hand::{desk, good, root};
+use crate::infra::{CONFIG, expect, usual, with_config};
 use crate::lab::{Lab, Output};
 
 /// A run with its counts, and with every act that it crossed into `/tmp/crossed`.
@@ -108,4 +109,45 @@ fn questions_to_the_remote_share_a_connection() {
         std::time::Duration::from_secs(30),
     );
     expect(&lab, 0, &["verify", "cortex"]);
+}
+
+/// What `keep` lets go of is let go of once: a host with a long history costs no more than one with a short one.
+#[test]
+fn s1_14_roots_beyond_keep_go_once_and_in_one_command_each() {
+    let lab = with_config(
+        "keep",
+        &["desk", "forge", "git", "cortex"],
+        &format!("{CONFIG}[defaults]\nkeep = 1\n"),
+    );
+    let scripts: Vec<usize> = (1..=5)
+        .map(|number| {
+            good(&lab, "cortex", number);
+            count(&counted(&lab, "release cortex"), "scripts")
+        })
+        .collect();
+    // From the third on there is one to let go of, here and on the builder.
+    assert!(scripts[2] > scripts[1], "{scripts:?}");
+    assert_eq!((scripts[3], scripts[4]), (scripts[2], scripts[2]), "{scripts:?}");
+    let records = desk(
+        &lab,
+        "git for-each-ref --sort=refname --format='%(refname:lstrip=4)' refs/tags/release/cortex",
+    );
+    let kept: Vec<&str> = records.lines().skip(3).collect();
+    let here = root(
+        &lab,
+        "cortex",
+        "cd /nix/var/nix/gcroots/nixgate/cortex && ls -d 2*",
+    );
+    assert_eq!(
+        here.lines().collect::<Vec<_>>(),
+        kept,
+        "the newest, and where a rollback goes to"
+    );
+    let there = crate::resume::on_builder(&lab);
+    let there: Vec<&str> = there
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .filter(|name| name.starts_with('2') && !name.ends_with(".drv"))
+        .collect();
+    assert_eq!(there, kept);
 }
