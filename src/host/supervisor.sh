@@ -100,10 +100,10 @@ look() {
 # --- locks ----------------------------------------------------------------------------------------------------------
 
 unit_lives() {
-	case $(alone systemctl show --property=ActiveState --value "$1.service") in
-	active | activating | deactivating | reloading) return 0 ;;
+	# A systemd that executes itself anew answers nobody for a while: nothing is known then.
+	case $(alone timeout 2 systemctl show --property=ActiveState --value "$1.service") in
+	inactive | failed) return 1 ;;
 	esac
-	return 1
 }
 
 # The run that $base/holder names.

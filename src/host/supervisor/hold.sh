@@ -8,10 +8,9 @@ mkdir -p "$base" && chmod 755 "$base" || exit 1
 # What runs left behind whose unit is gone. Young ones without a state may be about to start.
 now=$(date +%s)
 alive() {
-	case $(systemctl show --property=ActiveState --value "nixgate-$1.service") in
-	active | activating | deactivating | reloading) return 0 ;;
+	case $(timeout 5 systemctl show --property=ActiveState --value "nixgate-$1.service") in
+	inactive | failed) return 1 ;;
 	esac
-	return 1
 }
 young() { [ $((now - $(stat -c %Y "$1" 2>/dev/null || echo "$now"))) -lt 120 ]; }
 for d in "$base"/*/; do

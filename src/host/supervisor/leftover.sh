@@ -1,9 +1,8 @@
 # Waits for the end of a run's supervisor, then removes its directory and its temporary roots. $1 run
 n=0
 while :; do
-	case $(systemctl show --property=ActiveState --value "nixgate-$1.service") in
-	active | activating | deactivating | reloading) ;;
-	*) break ;;
+	case $(timeout 2 systemctl show --property=ActiveState --value "nixgate-$1.service") in
+	inactive | failed) break ;;
 	esac
 	n=$((n + 1))
 	[ $n -lt 150 ] || exit 1

@@ -18,9 +18,9 @@ while busy; do
 	read -r now _ </proc/uptime
 	[ $((${now%.*} - begun)) -lt "$2" ] || break
 	if [ $((n % 40)) = 0 ]; then
-		case $(systemctl show --property=ActiveState --value "nixgate-$1.service") in
-		active | activating | deactivating | reloading) ;;
-		*) break ;;
+		# A systemd that executes itself anew answers nobody for a while.
+		case $(timeout 2 systemctl show --property=ActiveState --value "nixgate-$1.service") in
+		inactive | failed) break ;;
 		esac
 	fi
 	if [ $n -lt 200 ]; then sleep 0.008; else sleep 0.2; fi
