@@ -9,14 +9,15 @@ use crate::lab::Lab;
 
 const STATE: &str = "/home/build/.local/state/nixgate";
 
-/// The builder's roots of cortex, `name path`, and the commits that runs left there.
+/// The builder's roots of cortex, `name path`, and the commits that runs left there. The root of a release's derivation
+/// stands beside its own and is left out.
 #[track_caller]
 pub fn on_builder(lab: &Lab) -> String {
     root(
         lab,
         "forge",
         &format!(
-            "find {STATE}/roots/cortex -type l -printf '%f %l\\n' | sort; \
+            "find {STATE}/roots/cortex -type l ! -name '*.drv' -printf '%f %l\\n' | sort; \
              git -c safe.directory='*' -C {STATE}/src.git for-each-ref"
         ),
     )
@@ -56,6 +57,15 @@ fn s4_39_a_resumed_release_has_its_root_on_the_builder_and_nothing_else_there() 
     assert_eq!(
         on_builder(&lab),
         format!("{} {old}\n{} {new}", leaf(&first), leaf(&second))
+    );
+    root(
+        &lab,
+        "forge",
+        &format!(
+            "cd {STATE}/roots/cortex && test -e {}.drv && test -e {}.drv",
+            leaf(&first),
+            leaf(&second)
+        ),
     );
     // It is a root to Nix too: the closure outlives a garbage collection.
     root(
