@@ -2,7 +2,8 @@
 
 use crate::lab::{Lab, Output};
 
-/// Builder forge, user jarvis, no settling and soaking: trials that need other figures append or replace.
+/// Builder forge, user jarvis, no settling and soaking: trials that need other figures append or replace. The hosts of all
+/// trials share one machine's memory: how much of it is in use says nothing of one host.
 pub const CONFIG: &str = r#"version = 1
 [builder]
 host = "forge"
@@ -10,6 +11,8 @@ host = "forge"
 settle = 0
 soak = 0
 confirm = 10
+[preflight]
+usage-factor = 0
 [target.cortex]
 user = "jarvis"
 [target.orion]

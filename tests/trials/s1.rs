@@ -22,7 +22,7 @@ fn failed_gate(out: &Output) -> &str {
 
 #[test]
 fn s1_01_a_failure_in_any_gate_leaves_no_tag_no_root_and_no_pointer() {
-    let config = soaking() + "[preflight]\nservices = [\"sshd\", \"worker\"]\n";
+    let config = soaking() + "[target.cortex.preflight]\nservices = [\"sshd\", \"worker\"]\n";
     let lab = with_config("s1-01", &["desk", "forge", "git", "cortex"], &config);
     release(&lab, "cortex");
     let (host, all) = (host_state(&lab, "cortex"), refs(&lab));
