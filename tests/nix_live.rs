@@ -233,8 +233,12 @@ fn a_commit_is_evaluated_built_read_rooted_and_copied() {
                 }
             ]
         );
-        remove_roots(&exec, &dir, &["release-1".to_owned()], SOON).await.unwrap();
-        remove_roots(&exec, &dir, &["release-1".to_owned()], SOON).await.unwrap();
+        remove_roots(&exec, &dir, &["release-1".to_owned()], SOON)
+            .await
+            .unwrap();
+        remove_roots(&exec, &dir, &["release-1".to_owned()], SOON)
+            .await
+            .unwrap();
         assert!(list_roots(&exec, &dir, SOON).await.unwrap().is_empty());
 
         let cache = format!("file://{}", lab._dir.path().join("cache").display());
