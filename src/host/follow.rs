@@ -1,14 +1,13 @@
 //! A host's journal, line by line, for as long as somebody reads it.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::Command;
 
 use super::connect::ConnectError;
-use super::session::{count_command, count_connection, count_script, local_shell, ssh_arguments};
-use super::wire::{LOGIN, wire};
+use super::session::{count_command, count_script, local_shell};
+use super::shell::own_connection;
+use super::wire::wire;
 use super::{Endpoint, HostError, Privilege, Script};
 use crate::failure::last_lines;
 
@@ -45,18 +44,7 @@ pub async fn journal(
     let mut child = if endpoint.is_local() {
         local_shell().map_err(|error| HostError::Spawn(format!("sh: {error}")))?
     } else {
-        count_connection();
-        Command::new("ssh")
-            .args(["-o", "ControlMaster=no"])
-            .args(ssh_arguments(endpoint, "none"))
-            .arg(LOGIN)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| HostError::Spawn(format!("cannot run ssh: {error}")))?
+        own_connection(endpoint).map_err(|error| HostError::Spawn(format!("cannot run ssh: {error}")))?
     };
     count_command();
     count_script();

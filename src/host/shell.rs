@@ -19,6 +19,21 @@ pub struct Shell {
     channel: Channel,
 }
 
+/// ssh with a connection of its own, to a shell; a key pressed at the terminal is for the run to judge, not for it.
+pub(super) fn own_connection(endpoint: &Endpoint) -> std::io::Result<tokio::process::Child> {
+    count_connection();
+    Command::new("ssh")
+        .args(["-o", "ControlMaster=no"])
+        .args(ssh_arguments(endpoint, "none"))
+        .arg(LOGIN)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+}
+
 /// Opens a new connection and waits until a shell answers on it; the shell is root's from then on where sudo needs no
 /// password. For a local target it is a plain child, and no evidence may call that a fresh connection
 /// ([`Shell::is_fresh_connection`]).
@@ -30,20 +45,8 @@ pub async fn fresh(endpoint: &Endpoint) -> Result<Shell, ConnectError> {
     let mut child = if endpoint.is_local() {
         local_shell().map_err(|error| other(format!("sh: {error}")))?
     } else {
-        count_connection();
         crate::boundary::cross("before", || format!("{}: fresh connection", endpoint.name));
-        Command::new("ssh")
-            .args(["-o", "ControlMaster=no"])
-            .args(ssh_arguments(endpoint, "none"))
-            .arg(LOGIN)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A key pressed at the terminal is for the run to judge, not for its connections.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| other(format!("cannot run ssh: {error}")))?
+        own_connection(endpoint).map_err(|error| other(format!("cannot run ssh: {error}")))?
     };
     let (Some(stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())

@@ -258,4 +258,28 @@ mod tests {
             assert_eq!(State::parse(text), None, "{text}");
         }
     }
+
+    /// The supervisor's own way of writing it, on a file system without room: `/dev/full` (full(4)) is one.
+    #[test]
+    fn s3_9_a_state_that_cannot_be_written_leaves_the_old_one() {
+        for shell in ["/bin/dash", "/bin/bash"] {
+            let dir = tempfile::tempdir().expect("a directory");
+            std::fs::write(dir.path().join("state"), "state=waiting\n").expect("written");
+            let text = format!(
+                "{}\nalone() {{ \"$@\"; }}\ndir=$1 booted_at=0 p_run=r p_target=t p_commit=c p_who=w\n\
+                 p_candidate=/nix/store/b p_previous=/nix/store/a\n\
+                 s_state=reverting\nln -s /dev/full \"$dir/state.new\"\nsave && exit 7\n\
+                 grep -qx state=waiting \"$dir/state\" || exit 8\nrm \"$dir/state.new\"\nsave || exit 9\n\
+                 grep -qx state=reverting \"$dir/state\"",
+                include_str!("state.sh")
+            );
+            let status = std::process::Command::new(shell)
+                .args(["-c", &text, "sh"])
+                .arg(dir.path())
+                .stderr(std::process::Stdio::null())
+                .status()
+                .expect("a shell");
+            assert!(status.success(), "{shell}: {status}");
+        }
+    }
 }

@@ -26,8 +26,7 @@ pub(super) struct Rebuilt<'a> {
 }
 
 impl Rebuilt<'_> {
-    /// Where it is copied from; `None`: the target built it for itself.
-    pub fn place(&self) -> Option<Place<'_>> {
+    fn order(&self) -> Order<'_> {
         order(
             self.repo,
             self.dir,
@@ -36,19 +35,16 @@ impl Rebuilt<'_> {
             &self.run,
             &self.target,
         )
-        .keeper(&self.bench)
+    }
+
+    /// Where it is copied from; `None`: the target built it for itself.
+    pub fn place(&self) -> Option<Place<'_>> {
+        self.order().keeper(&self.bench)
     }
 
     /// The link that keeps it on a target which built it for itself.
     pub fn link_on_target(&self) -> Option<String> {
-        let order = order(
-            self.repo,
-            self.dir,
-            &self.commit,
-            &self.settings,
-            &self.run,
-            &self.target,
-        );
+        let order = self.order();
         order.on_target().then(|| order.link())
     }
 

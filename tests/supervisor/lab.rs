@@ -128,7 +128,6 @@ impl Lab {
     /// A power cut, and the boot after it.
     pub fn power_cycle(&self, host: &str) {
         self.run(&["power-cut", host]);
-        std::thread::sleep(Duration::from_secs(2));
         self.run(&["power-on", host]);
     }
 

@@ -15,6 +15,7 @@ use super::plan::{Plan, check_run};
 
 const HOLD: &str = include_str!("hold.sh");
 const UNITS: &str = include_str!("../units.sh");
+const STATE: &str = include_str!("../state.sh");
 const SUPERVISOR: &str = include_str!("../supervisor.sh");
 const TELL: &str = include_str!("tell.sh");
 const SHOW: &str = include_str!("show.sh");
@@ -94,7 +95,7 @@ pub async fn hold(session: &Session, plan: &Plan) -> Result<Held, HoldError> {
         .arg(plan.previous())
         .arg(text)
         .arg(stop.to_string())
-        .input(format!("{COMMON}\n{UNITS}\n{SUPERVISOR}"));
+        .input(format!("{COMMON}\n{UNITS}\n{STATE}\n{SUPERVISOR}"));
     let deadline = session.endpoint().connect_timeout + Duration::from_secs(25);
     let output = session
         .run(&script, Privilege::Root, deadline)

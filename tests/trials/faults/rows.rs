@@ -392,6 +392,21 @@ pub fn host() -> Vec<Case> {
             ..GOOD
         },
         Case {
+            fault: "systemd re-executed, ten times",
+            moment: "activation",
+            at: Moment::Switching,
+            prepare: slow,
+            inject: |lab| {
+                drop(root(
+                    lab,
+                    "cortex",
+                    "for n in 0 1 2 3 4 5 6 7 8 9; do systemctl daemon-reexec; done",
+                ))
+            },
+            expected: RELEASED,
+            ..GOOD
+        },
+        Case {
             fault: "systemd re-executed",
             moment: "lease",
             at: Moment::Before(" renew "),
