@@ -1,6 +1,7 @@
 //! Gate 7: over a fresh connection, is the host well, and does it stay well?
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use super::GateLog;
@@ -15,6 +16,8 @@ use crate::host::{self, ConnectError, Endpoint, Facts, HostError, Privilege, Scr
 
 /// How long a fresh connection may take after settling, in all its tries.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long a look over the old connection may take once the fresh one stands: a link that the switch cut says nothing.
+const GRACE: Duration = Duration::from_secs(1);
 /// The pause between two looks at something that is on its way.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -49,12 +52,14 @@ pub async fn validate(
     tokio::time::sleep(timeouts.settle).await;
     // A connection after the lease has ended would meet the host as it was before, and call that an answer.
     let patience = CONNECT.min(held.lease.saturating_sub(timeouts.settle));
-    let (mut shell, earlier) = match connect(subject.endpoint, patience).await {
-        Ok(open) => open,
+    let Opened {
+        mut shell,
+        earlier,
+        reading,
+    } = match open(session, held, subject, patience, deadline).await {
+        Ok(opened) => opened,
         Err(error) => return cut_off(log, subject, &error),
     };
-    let left = deadline.saturating_duration_since(Instant::now());
-    let reading = read(session, &mut shell, Some(held), subject, left).await;
     let result = match (reading, earlier) {
         // It lets somebody in again, because it is on its way back.
         (Err(Unread::Refused(_)), Some(error)) => return cut_off(log, subject, &error),
@@ -116,6 +121,65 @@ async fn connect(
             }
         }
     }
+}
+
+/// The fresh connection, and the first look.
+struct Opened {
+    shell: Shell,
+    /// What the last try to connect before it said.
+    earlier: Option<ConnectError>,
+    reading: Result<Reading, Unread>,
+}
+
+/// Connects anew, and looks meanwhile over the connection that there was: what counts is that somebody is let in, becomes
+/// root and renews the lease there. Where the switch took the old connection along, the fresh one looks too.
+async fn open(
+    session: &mut Session,
+    held: &Held,
+    subject: &Subject<'_>,
+    patience: Duration,
+    deadline: Instant,
+) -> Result<Opened, ConnectError> {
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let (script, short) = facts_script(subject, left());
+    let (mut shell, earlier, renewed, seen) = {
+        let mut look = pin!(session.run(&script, Privilege::RootIfPossible, short));
+        let mut seen = None;
+        let (mut shell, earlier) = {
+            let mut opening = pin!(connect(subject.endpoint, patience));
+            loop {
+                tokio::select! {
+                    opened = &mut opening => break opened?,
+                    done = &mut look, if seen.is_none() => seen = Some(done),
+                }
+            }
+        };
+        let rest = async {
+            match seen {
+                Some(done) => Some(done),
+                None => tokio::time::timeout(GRACE, look).await.ok(),
+            }
+        };
+        let (renewed, seen) = tokio::join!(held.renew(&mut shell), rest);
+        (shell, earlier, renewed, seen)
+    };
+    // Where it took several tries to get in, what was seen meanwhile is of another moment.
+    let facts = seen
+        .filter(|_| earlier.is_none())
+        .and_then(Result::ok)
+        .map(|output| output.text().into_owned())
+        .filter(|text| Facts::parse(text).complete);
+    let reading = match (renewed, facts) {
+        (Err(SupervisorError::Host(error)), _) => Err(error.into()),
+        (Err(error), _) => Err(Unread::Refused(error.failure(subject.target))),
+        (Ok(_), Some(text)) => checked(session, &mut shell, Some(held), subject, left(), &text).await,
+        (Ok(_), None) => read(session, &mut shell, Some(held), subject, left()).await,
+    };
+    Ok(Opened {
+        shell,
+        earlier,
+        reading,
+    })
 }
 
 /// The switch went well, and then nobody was let in.
@@ -283,10 +347,7 @@ async fn read(
     limit: Duration,
 ) -> Result<Reading, Unread> {
     let began = Instant::now();
-    let services = &subject.settings.preflight.services;
-    let short = limit.min(Duration::from_secs(20));
-    let probes = check::script(services, &[], subject.files, short);
-    let script = host::facts::facts_script_with(subject.target, &probes);
+    let (script, short) = facts_script(subject, limit);
     let output = match held {
         None => shell.run(&script, Privilege::RootIfPossible, short).await?,
         Some(held) => match held
@@ -298,19 +359,39 @@ async fn read(
             Err(error) => return Err(Unread::Refused(error.failure(subject.target))),
         },
     };
-    let facts = Facts::parse(&output.text());
-    let services = check::answers(&output.text(), services, &[]);
+    let left = limit.saturating_sub(began.elapsed());
+    checked(session, shell, held, subject, left, &output.text()).await
+}
+
+/// What a look asks, and how long that may take.
+fn facts_script(subject: &Subject<'_>, limit: Duration) -> (Script, Duration) {
+    let short = limit.min(Duration::from_secs(20));
+    let services = &subject.settings.preflight.services;
+    let probes = check::script(services, &[], subject.files, short);
+    (host::facts::facts_script_with(subject.target, &probes), short)
+}
+
+/// A look's facts and services, and the checks, which are made now.
+async fn checked(
+    session: &mut Session,
+    shell: &mut Shell,
+    held: Option<&Held>,
+    subject: &Subject<'_>,
+    limit: Duration,
+    text: &str,
+) -> Result<Reading, Unread> {
+    let services = check::answers(text, &subject.settings.preflight.services, &[]);
     let checks = if subject.checks.is_empty() {
         Vec::new()
     } else {
-        let work = checks(session, subject, limit.saturating_sub(began.elapsed()));
+        let work = checks(session, subject, limit);
         match held {
             None => work.await?,
             Some(held) => beside(held, shell, work).await?,
         }
     };
     Ok(Reading {
-        facts,
+        facts: Facts::parse(text),
         services,
         checks,
     })

@@ -7,6 +7,7 @@ use super::back::take_back;
 use super::journal::{Ending, Step};
 use super::mark::{self, Mark, Marked};
 use super::prepare::{ahead, asked, overtaken, prepare};
+use super::product::{Bench, Order};
 use super::rehearse::{Home, and_back};
 use super::resolve;
 use super::supersede::{self, Newer};
@@ -27,6 +28,7 @@ use crate::host::{Endpoint, Facts, Session, Shell};
 use crate::nix::{Closure, StorePath};
 use crate::record::evidence::Before;
 use crate::record::{Kind, OnHost, RecordName};
+use tokio::sync::Notify;
 
 /// How a run ended well enough to say so on standard output.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -61,6 +63,8 @@ pub(super) struct Delivery<'a> {
     pub supply: Option<Place<'a>>,
     /// The builder, to root the closure there; a rollback and a deploy leave its roots as they are, unless they built.
     pub builder: Option<Place<'a>>,
+    /// What the run left on the builder, and where.
+    pub workshop: Option<(&'a Order<'a>, &'a Bench)>,
     /// The target built it, and keeps it by this root for the length of the run.
     pub built_on_target: Option<String>,
     pub restores: Option<OnHost>,
@@ -145,10 +149,20 @@ async fn drive(
     let prepared = {
         // Paths in the store and a rehearsal change nothing that the lock protects: they need not wait for it. A hold
         // that fails ends them.
-        let mut ahead = pin!(ahead(run.world.watcher, session, &target, delivery));
+        let judged = Notify::new();
+        let ahead = async {
+            let done = ahead((run.world.watcher, &judged), session, &target, delivery).await;
+            judged.notify_one();
+            done
+        };
+        let mut ahead = pin!(ahead);
         let mut early = None;
         let held = {
-            let mut hold = pin!(supersede::hold(session, &plan, newer));
+            // Room for the copy is judged first: that is short, and what is long waits for it.
+            let mut hold = pin!(async {
+                judged.notified().await;
+                supersede::hold(session, &plan, newer).await
+            });
             loop {
                 tokio::select! {
                     held = &mut hold => break held,
@@ -259,6 +273,7 @@ async fn drive(
     };
     let (committed, rooted) =
         tokio::join!(commit::commit(&mut run.log, &held, &mut shell, &running), rooting);
+    let kept = rooted.is_ok();
     mark::kept(run, rooted);
     let committed = match committed {
         Ok(committed) => committed,
@@ -308,7 +323,12 @@ async fn drive(
         roots: Some(&facts.roots),
         held: Some(&held),
     };
-    let marked = mark::mark(run, &mut shell, &marking).await;
+    let (marked, ()) = tokio::join!(mark::mark(run, &mut shell, &marking), async {
+        // The record's root keeps it from here on.
+        if let (true, Some((order, bench))) = (kept, delivery.workshop) {
+            order.tidy(bench).await;
+        }
+    });
     if !matches!(marked, Ok(Marked::Done(_))) {
         // Whatever marking came to, the lock is not needed any more; a second end does no harm.
         let _ = held.end(&mut shell).await;

@@ -14,6 +14,7 @@ use crate::host::pressure::Pressure;
 use crate::host::supervisor::{self, Held, Rehearsal};
 use crate::host::{Privilege, Session};
 use crate::nix;
+use tokio::sync::Notify;
 
 /// What is done beside the taking of the lock, and goes on under it.
 pub(super) enum Ahead {
@@ -24,13 +25,15 @@ pub(super) enum Ahead {
     Full(Box<Failure>),
 }
 
+/// `judged` hears when nothing but the long part is left to do.
 pub(super) async fn ahead(
-    watcher: &dyn Watcher,
+    (watcher, judged): (&dyn Watcher, &Notify),
     session: &Session,
     target: &str,
     delivery: &Delivery<'_>,
 ) -> Result<Ahead, Failure> {
     let Some(place) = delivery.supply else {
+        judged.notify_one();
         return rehearse(session, target, delivery)
             .await
             .map(|seen| Ahead::Rehearsed(Box::new(seen)));
@@ -49,6 +52,7 @@ pub(super) async fn ahead(
     if demand.paths == 0 {
         return Ok(Ahead::Copied("already there"));
     }
+    judged.notify_one();
     copy::copy(watcher, delivery.settings, place, session, &delivery.toplevel)
         .await
         .map(Ahead::Copied)
@@ -75,7 +79,7 @@ async fn after_gc(
     let root = As(Privilege::Root, session);
     let freed = nix::collect_garbage(&root, run, delivery.settings.timeouts.copy).await?;
     log.note(freed);
-    match Box::pin(ahead(watcher, session, target, delivery)).await? {
+    match Box::pin(ahead((watcher, &Notify::new()), session, target, delivery)).await? {
         Ahead::Full(failure) => Err(*failure),
         done => Ok(done),
     }

@@ -31,6 +31,7 @@ pub(super) struct Bench {
     session: OnceCell<Session>,
     desk: OnceCell<Desk>,
     sent: OnceCell<()>,
+    tidied: OnceCell<()>,
     /// Nothing but Nix is at work here any more, or it has come to nothing.
     begun: Notify,
 }
@@ -194,12 +195,18 @@ impl Order<'_> {
         }
     }
 
-    /// Drops what the run left on the builder, and the connection to it. A target that builds for itself is left to
-    /// whoever holds its connection.
+    /// Drops what the run left on the builder, once. A target that builds for itself is left to whoever holds its
+    /// connection.
+    pub async fn tidy(&self, bench: &Bench) {
+        let Some(place) = self.keeper(bench) else { return };
+        let link = self.link();
+        let tidy = || build::tidy(place, self.target.as_str(), self.run, &link);
+        bench.tidied.get_or_init(tidy).await;
+    }
+
+    /// Drops what the run left on the builder, and the connection to it.
     pub async fn clear(&self, bench: Bench) {
-        if let Some(place) = self.keeper(&bench) {
-            build::tidy(place, self.target.as_str(), self.run, &self.link()).await;
-        }
+        self.tidy(&bench).await;
         if let Some(session) = bench.session.into_inner() {
             session.close().await;
         }

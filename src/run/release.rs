@@ -317,6 +317,7 @@ async fn drive(
         closure: &closure,
         supply: place,
         builder: place,
+        workshop: Some((&order, &bench)),
         built_on_target: on_target.then(|| order.link()),
         restores: None,
         withdraws: Vec::new(),

@@ -255,6 +255,7 @@ async fn drive(
             Some(Supply::Built(rebuilt)) => rebuilt.place(),
             _ => None,
         },
+        workshop: None,
         built_on_target: supply.as_ref().and_then(Supply::link_on_target),
         restores: Some(choice.restores.clone()),
         withdraws: choice.withdraws.clone(),
