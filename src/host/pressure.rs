@@ -54,7 +54,7 @@ impl Pressure {
     /// [`HostError`].
     pub async fn read(session: &Session) -> Result<Self, HostError> {
         let output = session
-            .run(&Script::new(PRESSURE), Privilege::User, DEADLINE)
+            .run(&Script::new(PRESSURE), Privilege::RootIfPossible, DEADLINE)
             .await?;
         Ok(Pressure::parse(&output.text()))
     }

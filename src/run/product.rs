@@ -1,6 +1,6 @@
 //! Gate 2 as a run orders it: on the builder, beside preflight, with everything that gate 3 wants to know of the result.
 
-use tokio::sync::{Notify, OnceCell};
+use tokio::sync::{OnceCell, watch};
 
 use super::reach;
 use crate::config::Settings;
@@ -33,14 +33,15 @@ pub(super) struct Bench {
     sent: OnceCell<()>,
     tidied: OnceCell<()>,
     /// Nothing but Nix is at work here any more, or it has come to nothing.
-    begun: Notify,
+    begun: watch::Sender<bool>,
 }
 
 impl Bench {
     /// Returns once the builder has all it needs. For one who waits, what else a run asks other machines for: until then
     /// it would only keep from its start what takes longest.
     pub async fn begun(&self) {
-        self.begun.notified().await;
+        // Its sender is this bench, which outlives whoever waits.
+        let _ = self.begun.subscribe().wait_for(|begun| *begun).await;
     }
 
     /// Whether the builder has answered.
@@ -113,7 +114,7 @@ impl Order<'_> {
     /// Builds in `place`.
     pub async fn build(&self, place: Place<'_>, bench: &Bench) -> Result<Product, Failure> {
         let (desk, sent) = tokio::join!(self.desk(place, bench), self.sent(place, bench));
-        bench.begun.notify_one();
+        bench.begun.send_replace(true);
         // A builder that cannot build says more than a push that found no git there.
         let desk = desk?;
         sent?;
@@ -220,14 +221,14 @@ impl Order<'_> {
 /// Exit 1; an unreachable builder fails the run, nothing is built anywhere else instead.
 pub(super) async fn early(order: &Order<'_>, bench: &Bench) -> Result<Option<Product>, Failure> {
     if order.on_target() {
-        bench.begun.notify_one();
+        bench.begun.send_replace(true);
         return Ok(None);
     }
     let place = match order.connect(bench).await {
         Ok(Some(session)) => Place::Host(session),
         Ok(None) => Place::Here,
         Err(failure) => {
-            bench.begun.notify_one();
+            bench.begun.send_replace(true);
             return Err(failure.why("nothing is built anywhere else instead"));
         }
     };

@@ -199,7 +199,8 @@ async fn drive(
         newer.here(run, settings).await?;
     }
     let asking = async {
-        let ((remote, push), reading) = tokio::join!(records, preflight::read(&endpoint, &dir, wanted));
+        let ((remote, push), reading) =
+            tokio::join!(records, preflight::read(&endpoint, &dir, wanted, bench.begun()));
         (remote, reading, push)
     };
     // A build that is not wanted any more ends with this block.

@@ -43,12 +43,21 @@ pub struct Asked<'a> {
     pub trust: bool,
 }
 
-/// Connects and reads everything: the port, the facts and the probes side by side.
+/// Connects and reads everything: the port, the facts and the probes side by side. What is asked there waits for `turn`;
+/// that nobody is let in is said at once.
 ///
 /// # Errors
 /// What the connection says in mid-command.
-pub async fn read(endpoint: &Endpoint, dir: &RunDir, asked: Asked<'_>) -> Result<Reading, Failure> {
+pub async fn read(
+    endpoint: &Endpoint,
+    dir: &RunDir,
+    asked: Asked<'_>,
+    turn: impl Future<Output = ()>,
+) -> Result<Reading, Failure> {
     let reached = reach(endpoint, dir).await;
+    if reached.session.is_ok() {
+        turn.await;
+    }
     let (reading, _) = read_over(reached, endpoint, asked, async |_: &Session| ()).await?;
     Ok(reading)
 }
