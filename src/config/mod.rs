@@ -148,6 +148,9 @@ pub struct Preflight {
     pub disk_percent: u8,
     #[serde(serialize_with = "value::bytes")]
     pub boot_free: u64,
+    /// Bytes that must be free on the store's file system; 0 asks for none.
+    #[serde(serialize_with = "value::bytes")]
+    pub store_free: u64,
     #[serde(serialize_with = "value::bytes")]
     pub memory_free: u64,
     /// Percent of the time that processes may wait for memory (`some avg10` of `/proc/pressure/memory`); 0: report only.
@@ -293,6 +296,7 @@ impl Default for Preflight {
         Preflight {
             disk_percent: 90,
             boot_free: 200 << 20,
+            store_free: 0,
             memory_free: 256 << 20,
             memory_pressure: 40.0,
             load_per_core: 0.0,

@@ -247,6 +247,7 @@ impl Section<'_, '_, '_> {
             into.disk_percent = u8::try_from(percent).unwrap_or(into.disk_percent);
         }
         self.size("boot-free", &mut into.boot_free);
+        self.size("store-free", &mut into.store_free);
         self.size("memory-free", &mut into.memory_free);
         self.number("load-per-core", &mut into.load_per_core);
         self.number("memory-pressure", &mut into.memory_pressure);

@@ -231,6 +231,18 @@ fn disks(target: &str, facts: &Facts, rules: &Rules<'_>, report: &mut Report) {
                     false => bad.push(text),
                 }
             }
+            Some(space) if store == Some(disk.mount.as_str()) && space.free < limits.store_free / 1024 => {
+                let text = format!(
+                    "{} has {} MiB free, wants {} MiB",
+                    disk.path,
+                    space.free / 1024,
+                    limits.store_free.div_ceil(1 << 20)
+                );
+                match rules.gc {
+                    true => later.push(format!("{text}: garbage is collected before the copy")),
+                    false => bad.push(text),
+                }
+            }
             Some(space) if disk.path == "/boot" && space.free < limits.boot_free / 1024 => {
                 bad.push(format!(
                     "/boot has {} MiB free, wants {} MiB",

@@ -45,7 +45,8 @@ pub fn room(target: &str, demand: Demand, now: &Pressure, limits: &Preflight) ->
     let free = space.free.saturating_mul(1024);
     let used = space.used_percent();
     let full = used >= u64::from(limits.disk_percent);
-    if demand.room() <= free && !full {
+    let short = free < limits.store_free;
+    if demand.room() <= free && !full && !short {
         return Ok(format!("{missing} missing, {} MiB free", mib(free)));
     }
     let gc = format!(
@@ -56,10 +57,17 @@ pub fn room(target: &str, demand: Demand, now: &Pressure, limits: &Preflight) ->
         .as_ref()
         .map_or("/nix/store", |disk| disk.mount.as_str());
     if demand.room() <= free {
-        let what = format!(
-            "{target}: {mount} is {used}% used, ceiling {}%",
-            limits.disk_percent
-        );
+        let what = match full {
+            true => format!(
+                "{target}: {mount} is {used}% used, ceiling {}%",
+                limits.disk_percent
+            ),
+            false => format!(
+                "{target}: {mount} has {} MiB free, `store-free` wants {} MiB",
+                free >> 20,
+                limits.store_free.div_ceil(1 << 20)
+            ),
+        };
         return Err(Failure::failed(Reason::Disk, what).next(gc));
     }
     Err(Failure::failed(
@@ -172,6 +180,23 @@ mod tests {
         assert!(
             failure.what.contains("/nix is 90% used, ceiling 90%"),
             "{failure}"
+        );
+    }
+
+    #[test]
+    fn s4_20_the_store_keeps_as_much_room_as_is_asked_for() {
+        let wants = |store_free| Preflight {
+            store_free,
+            ..limits()
+        };
+        let one = Demand { paths: 1, bytes: 1 };
+        let disk = Pressure::parse("disk=/nix/store /nix 100000000 1 20971520 ? ? ?\n");
+        assert!(room("cortex", one, &disk, &wants(20 << 30)).is_ok());
+        let failure = room("cortex", one, &disk, &wants((20 << 30) + 1)).expect_err("a byte short");
+        assert!(failure.what.contains("`store-free` wants 20481 MiB"), "{failure}");
+        assert!(
+            failure.next.iter().any(|next| next.contains("--gc")),
+            "{failure:?}"
         );
     }
 

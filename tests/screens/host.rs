@@ -43,6 +43,7 @@ fn limits() -> Preflight {
     Preflight {
         disk_percent: 90,
         boot_free: 200 << 20,
+        store_free: 0,
         memory_free: 256 << 20,
         memory_pressure: 40.0,
         load_per_core: 0.0,

@@ -184,6 +184,12 @@ fn s0_5_s4_20_a_file_system_that_is_nearly_full_is_refused() {
     says(&out, &["[4/6] Disk space... FAILED (/nix 9"]);
     must(&lab, "cortex", "root", "rm /nix/fill");
     expect(&lab, 0, &["check", "cortex"]);
+    configure(&lab, &with("[target.cortex.preflight]\nstore-free = \"20GiB\"\n"));
+    let out = clean(&lab, 1, &["release", "cortex"], &before);
+    says(
+        &out,
+        &["[4/6] Disk space... FAILED (/nix has 7 MiB free, wants 20480 MiB)"],
+    );
 
     // The root file system is the machine's own: its figure is shown, and judged by a lower ceiling.
     configure(&lab, &with("[target.cortex.preflight]\ndisk-percent = 1\n"));
