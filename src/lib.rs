@@ -4,6 +4,9 @@
 //! Each outside world sits behind one module that alone spawns its program. What decides ([`record`], [`config`],
 //! [`diff`]) is pure: no files, no processes, no clock.
 
+// These panic when the reader has gone, in the middle of a run.
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+
 pub mod boundary;
 pub mod check;
 pub mod cli;

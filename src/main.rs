@@ -1,5 +1,8 @@
 //! Parses the command line, runs one command, prints its failure, and ends with its exit code.
 
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -37,7 +40,9 @@ fn counts() {
     let counts = Session::counts();
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    eprintln!(
+    // As everything that is said: nobody has to read it.
+    let _ = writeln!(
+        std::io::stderr(),
         "counts: connections {} commands {} scripts {} peak {}",
         counts.connections,
         counts.commands,

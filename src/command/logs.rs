@@ -1,6 +1,7 @@
 //! `logs`: a host's journal, until it ends or somebody has seen enough.
 
-use super::{person, repository, signals, target, wait, world};
+use super::signals::Signals;
+use super::{person, repository, target, wait, world};
 use crate::cli;
 use crate::failure::Exit;
 use crate::run::{self, LogsOptions, Stop};
@@ -18,7 +19,7 @@ pub(super) fn logs(args: cli::Logs, ui: &Ui) -> ui::Outcome {
     let stop = Stop::default();
     let world = world(&repo, ui, &asker, &stop);
     wait(async {
-        let mut signals = signals()?;
+        let mut signals = Signals::new()?;
         tokio::select! {
             done = run::logs(world, &target, &options, |line| ui.line(line)) => done,
             // That is how following ends.

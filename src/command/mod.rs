@@ -7,12 +7,15 @@ mod logs;
 mod records;
 mod ruleset;
 mod runs;
+mod signals;
 mod store;
 mod verify;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use signals::{Signal, Signals};
 
 use crate::cli::{self, Command};
 use crate::failure::{Exit, Failure, Reason};
@@ -46,7 +49,12 @@ pub fn run(command: Command, ui: &Ui) -> Outcome {
         Command::Man { folder } => man(folder.as_deref()),
         Command::Completions { shell } => {
             let mut command = <cli::Cli as clap::CommandFactory>::command();
-            clap_complete::generate(shell, &mut command, "git-nixgate", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "git-nixgate", &mut script);
+            ui.answer(
+                &String::from_utf8_lossy(&script),
+                serde_json::json!({ "script": String::from_utf8_lossy(&script) }),
+            );
             Ok(Exit::Done)
         }
     }
@@ -71,9 +79,7 @@ impl Asker for Person {
         if !self.can_ask {
             return None;
         }
-        use std::io::Write;
-        eprint!("{question} ");
-        let _ = std::io::stderr().flush();
+        crate::ui::say(&format!("{question} "));
         let mut line = String::new();
         match std::io::stdin().read_line(&mut line) {
             Ok(n) if n > 0 => Some(line.trim().to_owned()),
@@ -105,11 +111,11 @@ fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure>
 /// Signals closer together than this are one wish.
 const SAME: Duration = Duration::from_millis(700);
 
-/// The same for a run: the first SIGINT or SIGTERM asks it to end at its next safe boundary, the second leaves
+/// The same for a run: the first SIGINT, SIGHUP or SIGTERM asks it to end at its next safe boundary, the second leaves
 /// at once. What becomes of the host then is said.
 fn wait_for<T>(ui: &Ui, stop: &Stop, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     wait(async {
-        let mut signals = signals()?;
+        let mut signals = Signals::new()?;
         let heard = async {
             if signals.recv().await == Signal::Terminate && stop.switching_here() {
                 // The switch may wait for our end: it is no wish to undo it. The host goes on, and `resume` too.
@@ -141,33 +147,6 @@ fn left(stop: &Stop) -> Failure {
         return Failure::new(Exit::Failed, Reason::Cancelled, "left: no host was touched");
     };
     Failure::new(fate.exit, Reason::Cancelled, format!("left: {}", fate.text)).next(fate.next)
-}
-
-/// Whatever asks a program to end.
-struct Signals([tokio::signal::unix::Signal; 2]);
-
-fn signals() -> Result<Signals, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    Ok(Signals([
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    ]))
-}
-
-#[derive(PartialEq)]
-enum Signal {
-    Interrupt,
-    Terminate,
-}
-
-impl Signals {
-    async fn recv(&mut self) -> Signal {
-        let [interrupt, terminate] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => Signal::Interrupt,
-            _ = terminate.recv() => Signal::Terminate,
-        }
-    }
 }
 
 fn world<'a>(

@@ -72,8 +72,7 @@ impl Ui {
         if !self.can_ask() {
             return None;
         }
-        eprint!("{question} ");
-        let _ = std::io::stderr().flush();
+        say(&format!("{question} "));
         let mut line = String::new();
         match std::io::stdin().read_line(&mut line) {
             Ok(n) if n > 0 => Some(line.trim().to_owned()),
@@ -110,7 +109,7 @@ impl Ui {
         if self.json {
             print_line(&failure_line(failure));
         } else {
-            eprint!("{}", screen::failure(failure, self.progress));
+            say(&screen::failure(failure, self.progress));
         }
     }
 
@@ -124,6 +123,13 @@ impl Ui {
     fn print_json(&self, kind: &str, value: Value) {
         print_line(&json_line(kind, value));
     }
+}
+
+/// Says something on standard error. Whether anybody reads it is no concern of a run's: a closed pipe ends none.
+pub(crate) fn say(text: &str) {
+    let mut out = std::io::stderr().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
 }
 
 fn print_line(line: &str) {
@@ -163,7 +169,7 @@ impl Watcher for Ui {
             .lines
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        eprint!("{}", lines.draw(event, self.progress));
+        say(&lines.draw(event, self.progress));
     }
 }
 

@@ -115,6 +115,51 @@ fn s3_34_stopped_in_mid_switch_it_ends_the_switch_and_goes_back() {
 }
 
 #[test]
+fn s3_34_whoever_reads_along_may_go_away_and_a_terminal_that_does_is_a_wish_to_stop() {
+    let lab = usual("stop-reader");
+    let out = desk(
+        &lab,
+        "git nixgate release cortex 2>&1 | head -n 1; echo ended ${PIPESTATUS[0]}",
+    );
+    assert!(out.ends_with("ended 0"), "{out}");
+    assert_eq!(
+        desk(
+            &lab,
+            "git nixgate log cortex --json | grep -c '\"kind\":\"release\"'"
+        ),
+        "1"
+    );
+    soaking(&lab);
+    good(&lab, "cortex", 1);
+    let state = host_state(&lab, "cortex");
+    let mut run = lab.spawn_nixgate("op", &["release", "cortex"]);
+    run.wait_for_stderr("[5/5]", PATIENCE);
+    root(&lab, "desk", "pkill -HUP -u op -x git-nixgate");
+    let out = end(run);
+    assert_eq!(out.status, 4, "{out}");
+    says(
+        &out,
+        &["stopping at the next safe boundary", "is back on what ran before"],
+    );
+    assert_eq!(host_state(&lab, "cortex"), state);
+    nothing_left(&lab, "cortex", SOON);
+
+    // Started not to mind, it does not.
+    desk(
+        &lab,
+        "sed -i 's/^soak = .*/soak = 2/' .nixgate.toml && git commit -qam 'Soak shorter' && git push -q origin main",
+    );
+    let mut run = lab.spawn(
+        "desk",
+        "op",
+        "cd ~/infra && exec nohup git nixgate release cortex",
+    );
+    run.wait_for_stderr("[5/5]", PATIENCE);
+    root(&lab, "desk", "pkill -HUP -u op -x git-nixgate");
+    assert_eq!(end(run).status, 0);
+}
+
+#[test]
 fn s4_38_stopped_while_it_soaks_the_host_goes_back() {
     let lab = usual("stop-soak");
     release(&lab, "cortex");
