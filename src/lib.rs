@@ -6,6 +6,7 @@
 
 // These panic when the reader has gone, in the middle of a run.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod boundary;
 pub mod check;

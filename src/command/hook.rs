@@ -86,6 +86,7 @@ fn cannot(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 /// Whole or not at all, and never over a file that appeared meanwhile.
+#[expect(clippy::disallowed_methods, reason = "no run: installs a hook")]
 fn write(path: &Path, shim: &str, replace: bool) -> Result<(), Failure> {
     use std::os::unix::fs::PermissionsExt;
     let cannot = |error: std::io::Error| cannot(path, &error);

@@ -12,6 +12,7 @@ use crate::failure::{Exit, Failure};
 use crate::nix;
 use crate::ui::{Outcome, Ui};
 
+#[expect(clippy::disallowed_methods, reason = "no run: writes a new .nixgate.toml")]
 pub(super) fn init(args: &Init, ui: &Ui) -> Outcome {
     let repo = repository()?;
     let tree = repo.work_tree().ok_or_else(|| {

@@ -205,6 +205,7 @@ fn stdin() -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+#[expect(clippy::disallowed_methods, reason = "no run: writes the manual")]
 fn man(folder: Option<&Path>) -> Outcome {
     let pages = cli::man_pages()?;
     match folder {

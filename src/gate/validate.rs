@@ -479,6 +479,7 @@ async fn from_here(check: &Check, files: &Files, limit: Duration) -> (Verdict, S
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "private: a script of this process")]
 async fn run_here(argv: &[String], files: &Files, timeout: Duration) -> (Verdict, String) {
     use crate::nix::{Exec as _, LocalExec};
     use std::os::unix::fs::PermissionsExt;

@@ -214,6 +214,7 @@ impl Program {
         set
     }
 
+    #[expect(clippy::disallowed_methods, reason = "boundary: run, talk")]
     fn command(&self, args: &[OsString]) -> Command {
         let mut command = Command::new("git");
         command
@@ -282,11 +283,10 @@ impl Program {
 
 /// Whether a call may change something in the repository; one that is not known to read does.
 fn writes(args: &[OsString]) -> bool {
-    const READ: [&str; 12] = [
+    const READ: [&str; 11] = [
         "--version",
         "cat-file",
         "check-ref-format",
-        "config",
         "diff",
         "for-each-ref",
         "log",
@@ -297,9 +297,8 @@ fn writes(args: &[OsString]) -> bool {
         "var",
     ];
     let word = |at: usize| args.get(at).and_then(|word| word.to_str()).unwrap_or_default();
-    let adds = args.iter().any(|arg| arg == "--add");
     let lists = matches!((word(0), word(1)), ("remote", "get-url") | ("worktree", "list"));
-    adds || !(lists || READ.contains(&word(0)))
+    !(lists || READ.contains(&word(0)))
 }
 
 fn named(args: &[OsString]) -> String {

@@ -106,6 +106,7 @@ impl Repo {
     }
 
     /// `gpg.ssh.defaultKeyCommand` prints keys; git takes the first.
+    #[expect(clippy::disallowed_methods, reason = "reads: a program that prints keys")]
     fn default_ssh_key(&self, config: &Config) -> Result<String, Failure> {
         let missing = || {
             Failure::config("tags are to be signed by ssh, and user.signingKey is not set")
@@ -164,6 +165,10 @@ fn not_run(program: &str, broken: &Broken) -> Failure {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "private: what is signed, in a folder of this process"
+)]
 fn sign_ssh(program: &str, key: &str, payload: &[u8]) -> Result<Vec<u8>, Failure> {
     let dir = tempfile::Builder::new().prefix("nixgate-sign").tempdir()?;
     let buffer = dir.path().join("payload");
@@ -191,6 +196,7 @@ fn sign_ssh(program: &str, key: &str, payload: &[u8]) -> Result<Vec<u8>, Failure
     std::fs::read(buffer.with_extension("sig")).map_err(|_| refused(program, key, &output))
 }
 
+#[expect(clippy::disallowed_methods, reason = "reads: prints a signature")]
 fn sign_gpg(program: &str, key: &str, payload: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut command = Command::new(program);
     command.args(["--status-fd=2", "-bsau", key]);

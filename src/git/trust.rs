@@ -163,6 +163,10 @@ impl Repo {
         }
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "private: the signers, for one call of git"
+    )]
     fn verify_tag(&self, record: &Record, signers: Option<&Signers>) -> Result<Signed, String> {
         let mut args: Vec<std::ffi::OsString> = Vec::new();
         // Lives until git has ended.

@@ -93,6 +93,7 @@ impl Repo {
     }
 
     /// Keeps what was found to hold. Best effort: without it the chain is read again.
+    #[expect(clippy::disallowed_methods, reason = "cache: replaced whole, made again")]
     pub fn set_verified(&self, ledger: &Ledger, verified: &Verified, trust: &Trust) {
         // A keyring may change without a trace here.
         let by_keyring = |signature| !matches!(signature, Signature::None | Signature::Ssh);

@@ -55,6 +55,7 @@ pub fn parse_ssh_g(text: &str) -> Resolved {
 }
 
 /// Asks ssh itself, with the user's configuration and options.
+#[expect(clippy::disallowed_methods, reason = "reads: ssh -G")]
 pub(super) async fn resolve(endpoint: &Endpoint, control_path: &str) -> Result<Resolved, ConnectError> {
     let mut arguments = vec!["-G".to_owned()];
     arguments.extend(ssh_arguments(endpoint, control_path));
@@ -153,6 +154,7 @@ pub(super) async fn probe_at(resolved: &Result<Resolved, ConnectError>) -> Probe
 }
 
 /// Milliseconds and number of the probe that got through, or why the last one did not.
+#[expect(clippy::disallowed_methods, reason = "reads: whether a port answers")]
 async fn probes(host: &str, port: u16) -> Result<(u64, u32), (ConnectClass, String)> {
     let mut last = (ConnectClass::Timeout, String::new());
     for number in 1..=PROBES {
@@ -196,6 +198,7 @@ fn kind_words(error: &std::io::Error) -> String {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "reads: whether a host answers")]
 async fn ping(host: String) -> Icmp {
     let run = Command::new("ping")
         .args(["-n", "-c1", "-W1", "--", &host])

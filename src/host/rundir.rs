@@ -63,6 +63,7 @@ impl RunDir {
     ///
     /// # Errors
     /// What the file system says.
+    #[expect(clippy::disallowed_methods, reason = "private: a folder of this process")]
     pub fn sub(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.dir.path().join(name);
         match std::fs::DirBuilder::new().mode(0o700).create(&path) {
@@ -73,6 +74,10 @@ impl RunDir {
 }
 
 /// Removes directories of dead runs. What cannot be judged stays: the next run tries again.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "private: folders of processes that are gone"
+)]
 fn sweep(parent: &Path, uid: u32) {
     let Ok(entries) = std::fs::read_dir(parent) else {
         return;

@@ -222,6 +222,7 @@ impl Session {
     }
 
     /// A new shell on the host.
+    #[expect(clippy::disallowed_methods, reason = "boundary: host/channel.rs converse")]
     async fn channel(&self) -> Result<Channel, HostError> {
         let hello = self.endpoint.connect_timeout;
         let Some(link) = &self.link else {
@@ -288,6 +289,7 @@ impl Session {
     ///
     /// # Errors
     /// The run's directory cannot be written.
+    #[expect(clippy::disallowed_methods, reason = "private: options for ssh")]
     pub fn nix_ssh_opts_between(&self, other: &Session) -> std::io::Result<String> {
         let own = |session: &Session| !session.endpoint.ssh_options.is_empty();
         if !own(self) && !own(other) {
@@ -358,6 +360,7 @@ impl Session {
         self.drop_link().await;
     }
 
+    #[expect(clippy::disallowed_methods, reason = "private: the master of this process")]
     async fn drop_link(&mut self) {
         *self.root.get_mut() = None;
         let Some(link) = self.link.take() else { return };
@@ -397,6 +400,7 @@ impl Remote for &Session {
 }
 
 /// A shell of our own on this machine.
+#[expect(clippy::disallowed_methods, reason = "boundary: host/channel.rs converse")]
 pub(super) fn local_shell() -> std::io::Result<tokio::process::Child> {
     Command::new("/bin/sh")
         .stdin(Stdio::piped())
@@ -407,6 +411,7 @@ pub(super) fn local_shell() -> std::io::Result<tokio::process::Child> {
 }
 
 /// Starts a master, and ends when it has authenticated and is in the background.
+#[expect(clippy::disallowed_methods, reason = "boundary: start_master")]
 async fn start_master(endpoint: &Endpoint, dir: &Path, control_pattern: &str) -> Result<(), ConnectError> {
     let other = |line: String| ConnectError::new(ConnectClass::Other, vec![line]);
     let said = dir.join(format!("master-{}", super::wire::nonce()));
@@ -454,6 +459,7 @@ async fn start_master(endpoint: &Endpoint, dir: &Path, control_pattern: &str) ->
 }
 
 /// The way in through a master that runs.
+#[expect(clippy::disallowed_methods, reason = "private: the master of this process")]
 async fn link(resolved: Resolved) -> Result<Link, ConnectError> {
     let other = |line: String| ConnectError::new(ConnectClass::Other, vec![line]);
     let control = resolved

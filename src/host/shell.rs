@@ -20,6 +20,7 @@ pub struct Shell {
 }
 
 /// ssh with a connection of its own, to a shell; a key pressed at the terminal is for the run to judge, not for it.
+#[expect(clippy::disallowed_methods, reason = "boundary: fresh")]
 pub(super) fn own_connection(endpoint: &Endpoint) -> std::io::Result<tokio::process::Child> {
     count_connection();
     Command::new("ssh")

@@ -47,6 +47,7 @@ impl fmt::Display for NetError {
 impl std::error::Error for NetError {}
 
 /// Asks `url`, all of it within `timeout`. Any status code is an answer; the caller judges it.
+#[expect(clippy::disallowed_methods, reason = "reads: one GET")]
 pub fn http_get(url: &str, timeout: Duration) -> Result<Status, NetError> {
     let begun = Instant::now();
     let config = ureq::Agent::config_builder()

@@ -85,6 +85,7 @@ impl Exec for LocalExec {
         true
     }
 
+    #[expect(clippy::disallowed_methods, reason = "boundary: exec")]
     async fn exec(
         &self,
         argv: &[String],
@@ -193,6 +194,7 @@ impl Group {
         Ok(status)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "private: a child of this process")]
     fn signal(&self, signal: Signal) {
         if let Some(id) = self.id {
             // The group may be gone already.

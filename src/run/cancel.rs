@@ -72,6 +72,7 @@ async fn by_process(
 }
 
 /// Asks a run of this machine to end at its next safe boundary, and waits until its process has.
+#[expect(clippy::disallowed_methods, reason = "boundary: ask")]
 pub(super) async fn ask(
     world: World<'_>,
     target: &Target,
@@ -86,6 +87,7 @@ pub(super) async fn ask(
             .next(format!("kill -INT {}", process.pid))
     };
     let pid = Pid::from_raw(process.pid).ok_or_else(|| unheard("no such process".to_owned()))?;
+    crate::boundary::cross("before", || format!("asks run {run} to end"));
     kill_process(pid, Signal::INT).map_err(|error| unheard(error.to_string()))?;
     note(
         world,

@@ -63,6 +63,7 @@ pub(super) struct Running(PathBuf);
 
 impl Running {
     /// Best effort: a run that cannot be found can still be cancelled through its host.
+    #[expect(clippy::disallowed_methods, reason = "boundary: begin")]
     pub fn begin(repo: &Repo, target: &Target, state: &State) -> Option<Running> {
         let runner = Runner {
             run: state.run.clone(),
@@ -77,18 +78,27 @@ impl Running {
         let path = folder.join(&state.run);
         let new = folder.join(format!(".{}", state.run));
         std::fs::write(&new, serde_json::to_vec(&runner).ok()?).ok()?;
+        crate::boundary::cross("before", || "run at work".to_owned());
         std::fs::rename(&new, &path).ok()?;
+        crate::boundary::cross("after", || "run at work".to_owned());
         Some(Running(path))
     }
 }
 
 impl Drop for Running {
+    #[expect(clippy::disallowed_methods, reason = "boundary: drop")]
     fn drop(&mut self) {
+        crate::boundary::cross("before", || "run no longer at work".to_owned());
         let _ = std::fs::remove_file(&self.0);
+        crate::boundary::cross("after", || "run no longer at work".to_owned());
     }
 }
 
 /// Removes the files of runs whose processes are gone.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "private: files of processes that are gone"
+)]
 pub(super) fn sweep(repo: &Repo, target: &Target) {
     all(&folder(repo, target))
         .filter(|(_, runner)| !runner.process.lives())
