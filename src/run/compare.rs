@@ -13,7 +13,7 @@ use crate::gate::{GateLog, Place};
 use crate::git::{Commit, Repo};
 use crate::host::{RunDir, Session};
 use crate::nix::{self, Closure, StorePath, Unshared};
-use crate::record::{Ledger, Oid, OnHost, Record, RecordName, Target, Utc};
+use crate::record::{Ledger, Oid, OnHost, Record, RecordName, Target};
 
 /// `diff`'s words.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +76,7 @@ pub async fn compare(
         RunDir::new().map_err(Failure::from)?,
         RunDir::new().map_err(Failure::from)?,
     ];
-    let ids = ["a", "b"].map(|side| format!("{}-{side}", run_id(Utc::new(OffsetDateTime::now_utc()))));
+    let ids = ["a", "b"].map(|side| format!("{}-{side}", run_id(OffsetDateTime::now_utc())));
     let of = [&from, &to].map(|named| settings_of(repo, target, named, &settings));
     let order = |side: usize| Order {
         repo,

@@ -94,7 +94,7 @@ pub(crate) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub fn new(world: World<'a>, target: &Target, verb: Verb, commit: &str, by: String) -> Self {
-        let now = Utc::new(OffsetDateTime::now_utc());
+        let now = OffsetDateTime::now_utc();
         let id = run_id(now);
         let state = State {
             schema: journal::SCHEMA,
@@ -102,7 +102,7 @@ impl<'a> Run<'a> {
             verb,
             target: target.to_string(),
             commit: commit.to_owned(),
-            started: now.rfc3339(),
+            started: Utc::new(now).rfc3339(),
             by: by.clone(),
             step: Step::Begun,
             candidate: None,
@@ -290,13 +290,35 @@ fn fate(target: &Target, step: Step) -> Option<Fate> {
     Some(Fate { exit, text, next })
 }
 
-/// A run's id: its time and six random hex digits, fit for refs, paths and unit names.
-fn run_id(now: Utc) -> String {
-    let mut bytes = [0u8; 3];
-    let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+/// A run's id: its time and six hex digits, fit for refs, paths and unit names. Four of them are the second's fraction, so
+/// that ids of one clone stand in the order in which their runs began; two are random.
+fn run_id(now: OffsetDateTime) -> String {
+    let fraction = (u64::from(now.nanosecond()) << 16) / 1_000_000_000;
+    let mut byte = [0u8; 1];
+    let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut byte));
     if random.is_err() {
-        let id = std::process::id().to_be_bytes();
-        bytes.copy_from_slice(&id[1..]);
+        byte[0] = std::process::id().to_be_bytes()[3];
     }
-    format!("{now}-{:02x}{:02x}{:02x}", bytes[0], bytes[1], bytes[2])
+    format!("{}-{fraction:04x}{:02x}", Utc::new(now), byte[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_one_second_stand_in_the_order_of_time() {
+        let at = |nanos: i64| {
+            let second = OffsetDateTime::from_unix_timestamp(1_795_500_000).expect("a time");
+            run_id(second + time::Duration::nanoseconds(nanos))
+        };
+        let ids: Vec<String> = [0, 20_000, 40_000, 500_000_000, 999_999_999, 1_000_000_000]
+            .map(at)
+            .to_vec();
+        assert!(
+            ids.is_sorted() && ids.iter().all(|id| id.len() == ids[0].len()),
+            "{ids:?}"
+        );
+        assert!(ids[4].contains("-ffff"), "{ids:?}");
+    }
 }

@@ -14,7 +14,7 @@ use crate::gate::{As, GateLog, Place, copy, store};
 use crate::host::supervisor::{self, Plan};
 use crate::host::{Facts, Privilege, RunDir, Session};
 use crate::nix::{self, Database, Examined, Fault, StoreHealth, StorePath};
-use crate::record::{Kind, Ledger, Target, Utc};
+use crate::record::{Kind, Ledger, Target};
 
 /// How long changing the database may take.
 const SURGERY: Duration = Duration::from_secs(300);
@@ -430,9 +430,8 @@ impl<'a> Desk<'a> {
                 format!("{}: there is no /run/current-system to hold on to", self.target),
             )
         })?;
-        let now = Utc::new(OffsetDateTime::now_utc());
         Ok(Plan {
-            run: super::run_id(now),
+            run: super::run_id(OffsetDateTime::now_utc()),
             target: self.target.to_string(),
             verb: why.to_owned(),
             commit: why.to_owned(),
