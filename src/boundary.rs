@@ -7,8 +7,8 @@
 //! why, and an `expect` that says "boundary" is held against the code by tests/boundaries.rs.
 //!
 //! `NIXGATE_BOUNDARY=list:FILE`, `kill:AT:FILE` and `wait:AT:FILE` write each crossing's name into FILE; at the AT-th one,
-//! or where AT is no number at the first whose line contains it, `kill` ends the process with SIGKILL, and `wait` makes
-//! FILE.waiting and goes on when that is gone.
+//! or where AT is no number at the first whose line contains all that stands between its `*`, `kill` ends the process with
+//! SIGKILL, and `wait` makes FILE.waiting and goes on when that is gone.
 
 /// Crosses a boundary.
 #[cfg(not(debug_assertions))]
@@ -69,7 +69,7 @@ mod on {
         let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
         let here = match &plan.at {
             At::Number(at) => number == *at,
-            At::Name(name) => line.contains(name.as_str()),
+            At::Name(name) => name.split('*').all(|part| line.contains(part)),
         };
         if !here || DONE.swap(true, Ordering::SeqCst) {
             return;

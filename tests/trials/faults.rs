@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(90);
 /// Where the run is when the fault comes.
 #[derive(Clone, Copy)]
 pub enum Moment {
-    /// The operator is about to cross the first boundary whose name contains this (see `src/boundary.rs`); it goes on
+    /// The operator is at the first boundary whose name contains all that stands between the `*` (see `src/boundary.rs`); it goes on
     /// once the fault is there.
     Before(&'static str),
     /// The builder is at work on the candidate.

@@ -24,6 +24,18 @@ fn slow(lab: &Lab, number: u32) {
     );
 }
 
+/// An activation that goes on when it is told so.
+fn until_told(lab: &Lab, number: u32) {
+    root(lab, "cortex", "rm -f /var/tmp/go");
+    describe(
+        lab,
+        "cortex",
+        &format!(
+            "{{ packages.hello = \"3.{number}\"; activationName = \"told\"; activation = \"until test -e /var/tmp/go; do sleep 0.1; done\"; }}"
+        ),
+    );
+}
+
 fn slow_to_build(lab: &Lab, number: u32) {
     describe(
         lab,
@@ -103,7 +115,7 @@ pub fn link() -> Vec<Case> {
         },
         Case {
             moment: "lease",
-            at: Moment::Before(" renew "),
+            at: Moment::Before(" renew"),
             mend: (Mended::Alone, heal),
             expected: BACK,
             ..CUT
@@ -287,8 +299,8 @@ pub fn host() -> Vec<Case> {
         },
         Case {
             fault: "unit killed for memory (SIGKILL)",
-            moment: "lease",
-            at: Moment::Before(" renew "),
+            moment: "lease, before the look",
+            at: Moment::Before("after * switch"),
             inject: |lab| drop(root(lab, "cortex", "systemctl kill --signal=KILL worker.service")),
             ..GOOD
         },
@@ -341,7 +353,7 @@ pub fn host() -> Vec<Case> {
         Case {
             fault: "target rebooted",
             moment: "lease",
-            at: Moment::Before(" renew "),
+            at: Moment::Before(" renew"),
             inject: reboot,
             ..GOOD
         },
@@ -379,28 +391,30 @@ pub fn host() -> Vec<Case> {
         Case {
             fault: "supervisor killed",
             moment: "lease",
-            at: Moment::Before(" renew "),
+            at: Moment::Before(" renew"),
             inject: kill_supervisor,
             ..GOOD
         },
         Case {
             fault: "isolated away",
             moment: "lease",
-            at: Moment::Before(" renew "),
+            at: Moment::Before(" renew"),
             inject: |lab| drop(root(lab, "cortex", "systemctl isolate multi-user.target")),
             expected: RELEASED,
             ..GOOD
         },
         Case {
-            fault: "systemd re-executed, ten times",
+            fault: "systemd re-executed, thirty times",
             moment: "activation",
             at: Moment::Switching,
-            prepare: slow,
+            prepare: until_told,
+            // Until the activation goes on, nobody but the supervisor and whoever looks at it asks systemd.
             inject: |lab| {
                 drop(root(
                     lab,
                     "cortex",
-                    "for n in 0 1 2 3 4 5 6 7 8 9; do systemctl daemon-reexec; done",
+                    "n=0; while [ $n -lt 30 ]; do systemctl daemon-reexec; n=$((n + 1)); done; \
+                     until systemctl is-system-running; do sleep 0.1; done; touch /var/tmp/go",
                 ))
             },
             expected: RELEASED,
@@ -409,7 +423,7 @@ pub fn host() -> Vec<Case> {
         Case {
             fault: "systemd re-executed",
             moment: "lease",
-            at: Moment::Before(" renew "),
+            at: Moment::Before(" renew"),
             inject: |lab| drop(root(lab, "cortex", "systemctl daemon-reexec")),
             expected: RELEASED,
             ..GOOD
@@ -417,7 +431,7 @@ pub fn host() -> Vec<Case> {
         Case {
             fault: "another tool switches",
             moment: "lease",
-            at: Moment::Before(" renew "),
+            at: Moment::Before(" renew"),
             inject: |lab| {
                 let out = lab.sh(
                     "cortex",
@@ -427,6 +441,23 @@ pub fn host() -> Vec<Case> {
                 assert_eq!(out.status, 11, "{out}");
             },
             expected: RELEASED,
+            ..GOOD
+        },
+        Case {
+            fault: "nixos-upgrade at work",
+            moment: "preflight",
+            at: Moment::Before("cortex: ssh master"),
+            inject: |lab| {
+                drop(root(
+                    lab,
+                    "cortex",
+                    "systemd-run --quiet --unit=nixos-upgrade sleep infinity",
+                ))
+            },
+            mend: (Mended::AfterTheRun, |lab| {
+                drop(root(lab, "cortex", "systemctl stop nixos-upgrade"))
+            }),
+            expected: &[(6, Now::Before)],
             ..GOOD
         },
         Case {
@@ -591,7 +622,7 @@ pub fn room() -> Vec<Case> {
         Case {
             fault: "/run full",
             moment: "lease",
-            at: Moment::Before(" renew "),
+            at: Moment::Before(" renew"),
             inject: |lab| fill(lab, "/run"),
             ..FULL
         },
