@@ -45,7 +45,10 @@ impl RunDir {
             .rand_bytes(6)
             .permissions(private)
             .tempdir_in(parent)?;
-        let alive = UnixListener::bind(dir.path().join(ALIVE))?;
+        // A socket that is bound and does not listen yet refuses, as a dead run's does: it gets its name when it answers.
+        let unnamed = dir.path().join("unnamed");
+        let alive = UnixListener::bind(&unnamed)?;
+        std::fs::rename(unnamed, dir.path().join(ALIVE))?;
         sweep(parent, std::fs::metadata(dir.path())?.uid());
         Ok(RunDir { dir, _alive: alive })
     }
@@ -117,6 +120,21 @@ mod tests {
         assert!(path.as_os_str().len() <= LONGEST);
         drop(run);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn runs_that_begin_at_once_do_not_take_each_other_for_dead() {
+        let parent = tempfile::tempdir().expect("parent");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let run = RunDir::in_parent(parent.path()).expect("a directory");
+                        assert!(run.path().join(ALIVE).exists());
+                    }
+                });
+            }
+        });
     }
 
     #[test]
