@@ -18,13 +18,13 @@ pub fn of(forge: &cli::Forge) -> Ruleset {
         (
             github(),
             GITHUB,
-            "whoever is on the rules' bypass list; it is empty here",
+            "whoever is on the rules' bypass list, which is empty here, and may change the rules; private repositories need a plan that has them",
         )
     } else if forge.gitlab {
         (
             gitlab(),
             GITLAB,
-            "a maintainer who deletes a tag or a branch in the web interface",
+            "whoever may create such tags and deletes one in the web interface or by the API, and a maintainer who does so with a branch",
         )
     } else {
         (
@@ -54,7 +54,9 @@ const FORGEJO: &str = "git nixgate hook ruleset --forgejo | jq -c '.[]' | while 
                        jq .body <<<\"$rule\" | curl -fsS -H \"authorization: token $TOKEN\" -H content-type:application/json \
                        -d @- https://HOST/api/v1/repos/OWNER/NAME/$(jq -r .path <<<\"$rule\"); done";
 
-/// REST API, "Create a repository ruleset".
+/// Bodies of `POST /repos/{owner}/{repo}/rulesets`, <https://docs.github.com/en/rest/repos/rules#create-a-repository-ruleset>.
+/// A `*` matches no `/`, and `**/*` any number of them
+/// (<https://docs.github.com/en/repositories/configuring-branches-and-merges-in-your-repository/managing-rulesets/creating-rulesets-for-a-repository#using-fnmatch-syntax>).
 fn github() -> Value {
     let of = |target: &str, refs: &str, rules: &[&str]| {
         let rules: Vec<Value> = rules.iter().map(|kind| json!({ "type": kind })).collect();
@@ -85,8 +87,10 @@ fn github() -> Value {
     ])
 }
 
-/// REST API, "Protected branches" and "Protected tags": a protected tag can be neither moved nor deleted by a push.
-/// 30: developers.
+/// Bodies of `POST /projects/:id/protected_branches` (<https://docs.gitlab.com/api/protected_branches/>) and
+/// `…/protected_tags` (<https://docs.gitlab.com/api/protected_tags/>); the levels are 0 nobody, 30 developers, 40
+/// maintainers. A protected tag can be neither moved nor deleted by a push
+/// (<https://docs.gitlab.com/user/project/protected_tags/>).
 fn gitlab() -> Value {
     json!([
         {
@@ -102,8 +106,10 @@ fn gitlab() -> Value {
     ])
 }
 
-/// API v1: `CreateBranchProtectionOption` and `CreateTagProtectionOption`. A protected branch takes no forced push and
-/// cannot be deleted.
+/// Bodies of `POST /repos/{owner}/{repo}/branch_protections` and `…/tag_protections`: `CreateBranchProtectionOption` and
+/// `CreateTagProtectionOption` of the instance's own `/swagger.v1.json`. A protected branch takes no forced push and
+/// cannot be deleted; who is not on a tag's list may neither create nor change it
+/// (<https://forgejo.org/docs/latest/user/protection/>).
 fn forgejo() -> Value {
     json!([
         {
@@ -120,6 +126,65 @@ fn forgejo() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What each API takes, by the pages named above: a key that is none is ignored there without a word.
+    #[test]
+    fn what_is_sent_is_what_the_forges_take() {
+        let repository = [
+            "name",
+            "target",
+            "enforcement",
+            "bypass_actors",
+            "conditions",
+            "rules",
+        ];
+        let branches = [
+            "name",
+            "allow_force_push",
+            "merge_access_level",
+            "push_access_level",
+            "unprotect_access_level",
+            "code_owner_approval_required",
+        ];
+        let tags = ["name", "create_access_level"];
+        let protection = ["rule_name", "enable_push", "apply_to_admins"];
+        let tag_protection = ["name_pattern", "whitelist_usernames", "whitelist_teams"];
+        let all = [github(), gitlab(), forgejo()];
+        for rule in all
+            .iter()
+            .flat_map(|rules| rules.as_array().into_iter().flatten())
+        {
+            let known: &[&str] = match rule["path"].as_str() {
+                Some("rulesets") => &repository,
+                Some("protected_branches") => &branches,
+                Some("protected_tags") => &tags,
+                Some("branch_protections") => &protection,
+                Some("tag_protections") => &tag_protection,
+                other => panic!("{other:?}"),
+            };
+            let body = rule["body"].as_object().expect("an object");
+            for (key, value) in body {
+                assert!(known.contains(&key.as_str()), "{key}");
+                if key.ends_with("_access_level") {
+                    assert!([0, 30, 40].map(Value::from).contains(value), "{key}: {value}");
+                }
+            }
+            if let Some(target) = body.get("target") {
+                assert!(target == "branch" || target == "tag");
+                assert_eq!(body["enforcement"], "active");
+                for kind in body["rules"].as_array().expect("a list") {
+                    assert!(
+                        ["deletion", "non_fast_forward", "update"]
+                            .map(Value::from)
+                            .contains(&kind["type"])
+                    );
+                }
+                let patterns = body["conditions"]["ref_name"].as_object().expect("an object");
+                let keys: Vec<&String> = patterns.keys().collect();
+                assert_eq!(keys, ["exclude", "include"]);
+            }
+        }
+    }
 
     #[test]
     fn each_forge_guards_branches_and_tags() {
