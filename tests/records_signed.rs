@@ -2,36 +2,11 @@
 
 mod support;
 
-use std::path::PathBuf;
-
 use git_nixgate::command::hook;
 use git_nixgate::failure::Exit;
 use git_nixgate::git::{Signed, Trust};
-use git_nixgate::record::{Oid, Record, Signature};
+use git_nixgate::record::{Oid, Record, Secrets, Signature};
 use support::*;
-
-/// A new ssh key, and its public half.
-fn key(lab: &Lab, name: &str) -> (PathBuf, String) {
-    let key = lab.path(name);
-    let made = std::process::Command::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
-        .arg(&key)
-        .status();
-    assert!(made.unwrap().success());
-    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
-    (key, public)
-}
-
-/// Tags are signed with this key from now on.
-fn signs_with(work: &Work, key: &std::path::Path) {
-    for (name, value) in [
-        ("gpg.format", "ssh"),
-        ("user.signingKey", key.to_str().unwrap()),
-        ("tag.gpgSign", "true"),
-    ] {
-        work.git(&["config", name, value]);
-    }
-}
 
 fn read(work: &Work, oid: Oid) -> Record {
     work.repo().record(&oid, None).unwrap()
@@ -41,10 +16,10 @@ fn read(work: &Work, oid: Oid) -> Record {
 fn a_signed_record_is_verified_by_git_and_bytes_behind_it_are_refused() {
     let lab = Lab::new();
     let work = lab.repo("repo");
-    let (key, public) = key(&lab, "key");
+    let (key, public) = ssh_key(&lab, "key");
     let signers = lab.path("signers");
     std::fs::write(&signers, format!("ops@example.org {public}")).unwrap();
-    signs_with(&work, &key);
+    work.signs_with(&key);
     work.git(&["config", "gpg.ssh.allowedSignersFile", signers.to_str().unwrap()]);
     let cortex = target("cortex");
     work.repo().try_sign().unwrap();
@@ -111,36 +86,20 @@ fn gpg_signs_as_git_does() {
     let work = lab.repo("repo");
     let home = lab.path("gnupg");
     std::fs::create_dir(&home).unwrap();
-    std::process::Command::new("chmod")
-        .arg("700")
-        .arg(&home)
-        .status()
-        .unwrap();
+    sh(&format!("chmod 700 {}", home.display()));
     let wrapper = lab.path("gpg.sh");
-    std::fs::write(
-        &wrapper,
-        format!("#!/bin/sh\nexec gpg --homedir {} \"$@\"\n", home.display()),
-    )
-    .unwrap();
-    std::process::Command::new("chmod")
-        .arg("755")
-        .arg(&wrapper)
-        .status()
-        .unwrap();
-    let made = std::process::Command::new(&wrapper)
-        .args([
-            "--batch",
-            "--quiet",
-            "--passphrase",
-            "",
-            "--quick-gen-key",
-            "Ada <ops@example.org>",
-            "ed25519",
-            "sign",
-        ])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let script = format!("#!/bin/sh\nexec gpg --homedir {} \"$@\"\n", home.display());
+    write_script(&wrapper, &script);
+    ran(std::process::Command::new(&wrapper).args([
+        "--batch",
+        "--quiet",
+        "--passphrase",
+        "",
+        "--quick-gen-key",
+        "Ada <ops@example.org>",
+        "ed25519",
+        "sign",
+    ]));
     work.git(&["config", "gpg.program", wrapper.to_str().unwrap()]);
     work.git(&["config", "tag.gpgSign", "true"]);
     let made = work.release(&target("cortex"));
@@ -184,20 +143,8 @@ fn a_literal_key_signs_through_the_agent() {
     let lab = Lab::new();
     let work = lab.repo("repo");
     let (key, socket, wrapper) = (lab.path("key"), lab.path("agent"), lab.path("sign.sh"));
-    let sh = |script: String| {
-        let output = std::process::Command::new("sh")
-            .args(["-c", &script])
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
-    };
-    sh(format!("ssh-keygen -q -t ed25519 -N '' -f {}", key.display()));
-    let pid = sh(format!(
+    sh(&format!("ssh-keygen -q -t ed25519 -N '' -f {}", key.display()));
+    let pid = sh(&format!(
         "ssh-agent -s -a {} | sed -n 's/.*SSH_AGENT_PID=\\([0-9]*\\).*/\\1/p'",
         socket.display()
     ));
@@ -210,8 +157,8 @@ fn a_literal_key_signs_through_the_agent() {
         "#!/bin/sh\nSSH_AUTH_SOCK={} exec ssh-keygen \"$@\"\n",
         socket.display()
     );
-    std::fs::write(&wrapper, script).unwrap();
-    sh(format!("chmod 755 {}; rm {}", wrapper.display(), key.display()));
+    write_script(&wrapper, &script);
+    std::fs::remove_file(&key).unwrap();
     let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
     for literal in [public.trim().to_owned(), format!("key::{}", public.trim())] {
         work.git(&["config", "gpg.format", "ssh"]);
@@ -220,7 +167,7 @@ fn a_literal_key_signs_through_the_agent() {
         work.git(&["config", "tag.gpgSign", "true"]);
         let result = work.repo().sign(b"payload\n");
         if result.is_err() {
-            sh(format!("kill {pid}"));
+            sh(&format!("kill {pid}"));
         }
         let whole = String::from_utf8(result.unwrap()).unwrap();
         assert!(
@@ -228,7 +175,7 @@ fn a_literal_key_signs_through_the_agent() {
             "{whole}"
         );
     }
-    sh(format!("kill {pid}"));
+    sh(&format!("kill {pid}"));
     assert!(added.unwrap().success());
 }
 
@@ -239,8 +186,8 @@ fn who_may_release_is_a_list_of_its_own_and_every_commiter_may_not() {
     let cortex = target("cortex");
     // One that is open keeps to the configuration that it has read.
     let repo = || work.repo();
-    let (ada, ada_public) = key(&lab, "ada");
-    let (bob, bob_public) = key(&lab, "bob");
+    let (ada, ada_public) = ssh_key(&lab, "ada");
+    let (bob, bob_public) = ssh_key(&lab, "bob");
     // Git itself trusts both of them.
     let all = lab.path("committers");
     std::fs::write(
@@ -250,10 +197,10 @@ fn who_may_release_is_a_list_of_its_own_and_every_commiter_may_not() {
     .unwrap();
     work.git(&["config", "gpg.ssh.allowedSignersFile", all.to_str().unwrap()]);
     let unsigned = read(&work, work.release(&cortex).oid);
-    signs_with(&work, &ada);
+    work.signs_with(&ada);
     work.commit("second");
     let by_ada = read(&work, work.release(&cortex).oid);
-    signs_with(&work, &bob);
+    work.signs_with(&bob);
     work.commit("third");
     let by_bob = read(&work, work.release(&cortex).oid);
     let everybody = Trust::default();
@@ -289,11 +236,9 @@ fn who_may_release_is_a_list_of_its_own_and_every_commiter_may_not() {
     // A key that was stolen: nothing that it ever signed counts.
     std::fs::write(&signers, format!("ada@example.org {ada_public}")).unwrap();
     let revoked = lab.path("revoked");
-    let made = std::process::Command::new("ssh-keygen")
+    ran(std::process::Command::new("ssh-keygen")
         .args(["-q", "-k", "-f"])
-        .args([&revoked, &ada.with_extension("pub")])
-        .status();
-    assert!(made.unwrap().success());
+        .args([&revoked, &ada.with_extension("pub")]));
     work.git(&["config", "gpg.ssh.revocationFile", revoked.to_str().unwrap()]);
     assert_eq!(rule(&by_ada, &repo().trust(false, "").unwrap()), "signature");
 }
@@ -326,8 +271,8 @@ fn a_hook_that_asks_for_signatures_lets_no_other_record_in() {
     let lab = Lab::new();
     let (hub, ada, _) = lab.two_clones("sha1");
     let cortex = target("cortex");
-    let (good, public) = key(&lab, "good");
-    let (other, _) = key(&lab, "other");
+    let (good, public) = ssh_key(&lab, "good");
+    let (other, _) = ssh_key(&lab, "other");
     let signers = lab.path("signers");
     std::fs::write(&signers, format!("ada@example.org {public}")).unwrap();
     for work in [&hub, &ada] {
@@ -350,8 +295,10 @@ fn a_hook_that_asks_for_signatures_lets_no_other_record_in() {
             .map(|(name, new)| line(&zero, new, name, sending))
             .collect();
         match sending {
-            true => hook::pre_push(&ada.path, "origin", "url", text.as_bytes(), |_| Vec::new()),
-            false => hook::pre_receive(&hub.path, text.as_bytes(), |_| Vec::new()),
+            true => hook::pre_push(&ada.path, "origin", "url", text.as_bytes(), |_| {
+                Secrets::default()
+            }),
+            false => hook::pre_receive(&hub.path, text.as_bytes(), |_| Secrets::default()),
         }
     };
     let check = |made: &Made, rule: Option<&str>| {
@@ -380,8 +327,8 @@ fn a_hook_that_asks_for_signatures_lets_no_other_record_in() {
     };
     let commit = ada.oid("HEAD");
     check(&ada.make(&cortex, What::Release(commit)), Some("unsigned"));
-    signs_with(&ada, &other);
+    ada.signs_with(&other);
     check(&ada.make(&cortex, What::Release(commit)), Some("signature"));
-    signs_with(&ada, &good);
+    ada.signs_with(&good);
     check(&ada.make(&cortex, What::Release(commit)), None);
 }

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Reason};
 use crate::git::{PushSide, Repo, RepoView};
 use crate::record::parse::oid;
 use crate::record::rules::{self, Update};
-use crate::record::{Oid, text};
+use crate::record::{Oid, Secrets, text};
 
 const PRE_PUSH: &str = include_str!("../../hooks/pre-push");
 const PRE_RECEIVE: &str = include_str!("../../hooks/pre-receive");
@@ -128,7 +128,7 @@ pub fn pre_push(
     remote: &str,
     url: &str,
     stdin: &[u8],
-    secrets: impl FnOnce(&Repo) -> Vec<String>,
+    secrets: impl FnOnce(&Repo) -> Secrets,
 ) -> Result<(), Failure> {
     let updates = parse_pre_push(stdin)?;
     if !updates.iter().any(|u| rules::is_guarded(&u.ref_name)) {
@@ -154,11 +154,7 @@ pub fn pre_push(
 }
 
 /// Judges a push where it arrives.
-pub fn pre_receive(
-    dir: &Path,
-    stdin: &[u8],
-    secrets: impl FnOnce(&Repo) -> Vec<String>,
-) -> Result<(), Failure> {
+pub fn pre_receive(dir: &Path, stdin: &[u8], secrets: impl FnOnce(&Repo) -> Secrets) -> Result<(), Failure> {
     let updates = parse_pre_receive(stdin)?;
     if !updates.iter().any(|u| rules::is_guarded(&u.ref_name)) {
         return Ok(());

@@ -10,7 +10,7 @@ use crate::failure::{Exit, Failure, Reason};
 use crate::git::{PushError, RecordSet, RemoteRefs, Repo};
 use crate::host::{Remote, supervisor};
 use crate::nix::{self, StorePath};
-use crate::record::{Draft, Evidence, Kind, Ledger, Oid, OnHost, Record, RecordName, Target, Utc};
+use crate::record::{Draft, Evidence, Kind, Ledger, Oid, OnHost, Record, RecordName, Secrets, Target, Utc};
 
 /// What a record says beside its evidence.
 pub struct Marking<'a> {
@@ -22,7 +22,7 @@ pub struct Marking<'a> {
     pub restores: Option<OnHost>,
     pub withdraws: Vec<RecordName>,
     /// Values that must not stand in the record.
-    pub secrets: Vec<String>,
+    pub secrets: Secrets,
 }
 
 /// A record that is written, and kept as pending.
@@ -95,7 +95,7 @@ impl Marking<'_> {
             previous,
             restores: self.restores.clone(),
             withdraws: self.withdraws.clone(),
-            secrets: self.secrets.to_vec(),
+            secrets: self.secrets.clone(),
         };
         let raw = self.repo.sign(&draft.payload())?;
         let oid = self.repo.write_tag(&raw)?;

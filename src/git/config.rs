@@ -32,6 +32,17 @@ impl Config {
         self.values.get(&normal(key))?.last()?.as_deref()
     }
 
+    /// Every key with each of its values; section and last part in lower case.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let values = self.values.iter();
+        values.flat_map(|(key, values)| {
+            values
+                .iter()
+                .flatten()
+                .map(|value| (key.as_str(), value.as_str()))
+        })
+    }
+
     /// Whether any remote is configured.
     pub fn has_remotes(&self) -> bool {
         self.values

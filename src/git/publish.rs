@@ -170,7 +170,7 @@ impl Repo {
             side: PushSide::Sending {
                 remote: remote.to_owned(),
             },
-            secrets: Vec::new(),
+            secrets: crate::record::Secrets::default(),
             // What was made here was judged when it was made; the other side has its own mind.
             trust: Trust::default(),
         };

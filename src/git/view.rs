@@ -4,7 +4,7 @@ use super::ledger::tracking_ref;
 use super::repo::Repo;
 use super::trust::Trust;
 use crate::record::rules::{Present, Proof, View};
-use crate::record::{Defect, Oid, Record, Target};
+use crate::record::{Defect, Oid, Record, Secrets, Target};
 
 /// On which side of a push the hook runs.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub enum PushSide {
 pub struct RepoView<'a> {
     pub repo: &'a Repo,
     pub side: PushSide,
-    pub secrets: Vec<String>,
+    pub secrets: Secrets,
     pub trust: Trust,
 }
 
@@ -72,7 +72,7 @@ impl View for RepoView<'_> {
         self.repo.signed(record, &self.trust).map(|_| ())
     }
 
-    fn secrets(&self) -> &[String] {
-        &self.secrets
+    fn secrets(&self) -> Option<&Secrets> {
+        Some(&self.secrets)
     }
 }

@@ -3,7 +3,7 @@
 use super::evidence::{DiffEvidence, Evidence};
 use super::name::{Kind, OnHost, RecordName, Target, Utc};
 use super::parse::{Defect, Record};
-use super::{Oid, sha256_hex, text};
+use super::{Oid, Secrets, sha256_hex, text};
 
 /// The line before the evidence.
 pub const BEGIN: &str = "-----BEGIN NIXGATE EVIDENCE-----";
@@ -42,7 +42,7 @@ pub struct Draft {
     pub restores: Option<OnHost>,
     pub withdraws: Vec<RecordName>,
     /// Values that must not stand in the record.
-    pub secrets: Vec<String>,
+    pub secrets: Secrets,
 }
 
 impl Draft {
@@ -66,7 +66,7 @@ impl Draft {
         let (name, mail) = (identity(&self.tagger_name), identity(&self.tagger_mail));
         put(&format!("tagger {name} <{mail}> {} +0000", self.time.unix()));
         put("");
-        let subject = super::evidence::redact(self.subject.trim(), &self.secrets);
+        let subject = self.secrets.redact(self.subject.trim());
         let name = self.name();
         put(&headline(&name, self.kind, self.restores.as_ref(), &subject));
         put("");
@@ -167,6 +167,16 @@ fn prose(own: &RecordName, kind: Kind, withdraws: usize, e: &Evidence) -> String
 }
 
 impl Record {
+    /// What nothing but its writer answers for: the first line behind what it must say, and a prose that is not the
+    /// evidence's.
+    pub(super) fn untold(&self) -> String {
+        let start = headline(&self.name, self.kind, self.restores.as_ref(), "");
+        let line = self.headline.strip_prefix(&start).unwrap_or(&self.headline);
+        let derived = prose(&self.name, self.kind, self.withdraws.len(), &self.evidence);
+        let prose = if self.prose == derived { "" } else { &self.prose };
+        format!("{line}\n{prose}\n")
+    }
+
     /// Whether the parts that are there for people (the first line, the prose, the tagger) say what the evidence and
     /// the commit say. No digest in the record itself covers them; the next record's does, or a signature.
     /// `subject`: that of the commit, where it is at hand.
@@ -182,7 +192,7 @@ impl Record {
         };
         let (name, restores) = (&self.name, self.restores.as_ref());
         let start = headline(name, self.kind, restores, "");
-        let compared = subject.filter(|_| !self.headline.contains(super::evidence::REDACTED));
+        let compared = subject.filter(|_| !self.headline.contains(super::secrets::REDACTED));
         let good = match compared {
             Some(subject) => self.headline == headline(name, self.kind, restores, subject.trim()),
             None => self

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::text;
+use super::{Secrets, text};
 use crate::event::{Gate, Verdict};
 
 /// The predicate's type; the number is the major version of what is inside.
@@ -13,8 +13,6 @@ pub const PREDICATE: &str = "https://git-nixgate.dev/evidence/v1";
 pub const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 /// The most bytes that the line has.
 pub const LIMIT: usize = 64 * 1024;
-/// What stands where a secret stood.
-pub const REDACTED: &str = "[redacted]";
 
 /// One gate's verdict and what it found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,10 +158,10 @@ fn is_zero(n: &u64) -> bool {
 impl Evidence {
     /// The line that goes into the record. `secrets` are the values known from configuration and environment that must
     /// not leave the operator; what is longer than [`LIMIT`] allows is cut with a count.
-    pub fn to_line(&self, secrets: &[String]) -> String {
+    pub fn to_line(&self, secrets: &Secrets) -> String {
         let mut evidence = self.clone();
         evidence.each_text(&mut |s| {
-            let safe = text::cut(&redact(s, secrets), 1000);
+            let safe = text::cut(&secrets.redact(s), 1000);
             *s = text::shown(&safe);
         });
         let mut most = 4096;
@@ -225,14 +223,22 @@ impl Evidence {
         Ok(evidence)
     }
 
-    /// Every free text of it, one to a line.
-    pub(super) fn texts(&self) -> String {
+    /// Every text of it but who made it, one to a line: first what is redacted when it is written, then the rest.
+    pub(super) fn texts(&self) -> (String, String) {
         let mut all = String::new();
         self.clone().each_text(&mut |s| {
             all.push_str(s);
             all.push('\n');
         });
-        all
+        let before = self.before.as_ref().map(|before| &before.toplevel);
+        let names = [Some(&self.toplevel), self.drv.as_ref(), Some(&self.system)];
+        let rest = names.into_iter().chain([before, self.specialisation.as_ref()]);
+        (all, rest.flatten().map(|s| format!("{s}\n")).collect())
+    }
+
+    /// Takes the values out of every free text.
+    pub fn redact(&mut self, secrets: &Secrets) {
+        self.each_text(&mut |s| *s = secrets.redact(s));
     }
 
     /// The sum of the gates' times.
@@ -358,55 +364,6 @@ impl Evidence {
         keep(&mut self.units_changed, most, &mut self.units_more);
         keep(&mut self.warnings, most, &mut self.warnings_more);
     }
-}
-
-/// Those of the values that occur in a text as words of their own.
-pub(super) fn found<'a>(text: &str, secrets: &'a [String]) -> Vec<&'a str> {
-    let occurs = |s: &&String| s.len() >= SHORTEST && whole(text, s).next().is_some();
-    secrets.iter().filter(occurs).map(String::as_str).collect()
-}
-
-/// Shorter values would blank half of every text.
-const SHORTEST: usize = 3;
-
-/// `text` without the secrets, the longest first so that no tail of one stays behind.
-pub fn redact(text: &str, secrets: &[String]) -> String {
-    let mut by_length: Vec<&String> = secrets.iter().filter(|s| s.len() >= SHORTEST).collect();
-    by_length.sort_by_key(|s| std::cmp::Reverse(s.len()));
-    by_length.iter().fold(text.to_owned(), |text, secret| {
-        let mut out = String::with_capacity(text.len());
-        let mut from = 0;
-        for at in whole(&text, secret) {
-            out.push_str(&text[from..at]);
-            out.push_str(REDACTED);
-            from = at + secret.len();
-        }
-        out.push_str(&text[from..]);
-        out
-    })
-}
-
-/// Where `secret` stands as a word of its own: a user named `nixos` is not every `nixos-system-…`, and 10.0.0.2 is not
-/// 10.0.0.20.
-fn whole<'a>(text: &'a str, secret: &'a str) -> impl Iterator<Item = usize> + 'a {
-    let part = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
-    text.match_indices(secret).map(|(at, _)| at).filter(move |at| {
-        let (before, after) = (&text[..*at], &text[at + secret.len()..]);
-        let mut following = after.chars();
-        let goes_on = match following.next() {
-            // A full stop ends a sentence or goes on with a name.
-            Some('.') => following.next().is_some_and(char::is_alphanumeric),
-            Some(c) => part(c),
-            None => false,
-        };
-        let mut preceding = before.chars().rev();
-        let comes_from = match preceding.next() {
-            Some('.') => preceding.next().is_some_and(char::is_alphanumeric),
-            Some(c) => part(c),
-            None => false,
-        };
-        !goes_on && !comes_from
-    })
 }
 
 /// JSON in its one form: keys sorted bytewise, no spaces, everything outside printable ASCII escaped.

@@ -8,6 +8,7 @@ pub mod ledger;
 pub mod name;
 pub mod parse;
 pub mod rules;
+pub mod secrets;
 pub mod text;
 
 pub use body::{Draft, Link};
@@ -16,6 +17,7 @@ pub use evidence::Evidence;
 pub use ledger::Ledger;
 pub use name::{Kind, OnHost, RecordName, Target, Utc};
 pub use parse::{Defect, Record, Signature};
+pub use secrets::Secrets;
 
 /// An object id of the repository, SHA-1 or SHA-256.
 pub type Oid = gix::ObjectId;

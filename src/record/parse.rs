@@ -6,7 +6,7 @@ use std::fmt;
 use super::body::{BEGIN, END, SCHEMA};
 use super::evidence::Evidence;
 use super::name::{Kind, OnHost, RecordName, Target, Utc};
-use super::{Oid, sha256_hex, text};
+use super::{Oid, Secrets, sha256_hex, text};
 use crate::event::Verdict;
 
 /// The most bytes that a record has, signature included. The evidence has at most 64 KiB and the prose repeats parts of
@@ -126,11 +126,14 @@ impl Record {
             .unwrap_or_else(|| OnHost::Release(self.name.clone()))
     }
 
-    /// The values that occur in what the record says: first line, prose and evidence. Who made it, git's committer, is
-    /// said on purpose.
-    pub fn leaks<'a>(&self, secrets: &'a [String]) -> Vec<&'a str> {
-        let all = format!("{}\n{}\n{}", self.headline, self.prose, self.evidence.texts());
-        super::evidence::found(&all, secrets)
+    /// How many places of the record hold one of the values. Users, addresses and folders are looked for in what is free to
+    /// be written; tokens and passwords also where nobody would write one. Who made it, git's committer, is said on
+    /// purpose.
+    pub fn leaks(&self, secrets: &Secrets) -> usize {
+        let (texts, names) = self.evidence.texts();
+        let free = format!("{}{texts}", self.untold());
+        let rest = format!("{names}{} {}", self.tagger_name, self.tagger_mail);
+        secrets.count(&free) + secrets.keys().count(&rest)
     }
 
     /// This record as the one before the next.

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::Oid;
 use super::ledger::{self, Ledger};
 use super::name::{Kind, RecordName, Target};
 use super::parse::{Defect, Record};
+use super::{Oid, Secrets};
 
 /// One ref of a push. `None` is the all-zero id: created from nothing, or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +57,8 @@ pub trait View {
         Ok(())
     }
     /// Values that must not leave in a record.
-    fn secrets(&self) -> &[String] {
-        &[]
+    fn secrets(&self) -> Option<&Secrets> {
+        None
     }
 }
 
@@ -202,9 +202,10 @@ impl Judge<'_> {
         };
         let record = Record::parse(new, &raw, Some(&update.ref_name))
             .map_err(|defect| ("record-malformed", defect.to_string(), release(target)))?;
-        let leaks = record.leaks(self.view.secrets()).len();
+        let leaks = self.view.secrets().map_or(0, |secrets| record.leaks(secrets));
         if leaks > 0 {
-            let why = format!("{name} holds {leaks} value(s) that configuration or environment keep secret");
+            let why =
+                format!("{name} holds in {leaks} place(s) what configuration or environment keep secret");
             return refuse(
                 "leak",
                 why,

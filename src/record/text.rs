@@ -2,7 +2,7 @@
 //! escapes, so that no record can move the cursor, hide a line or turn its reading order around.
 
 /// Whether a character may stand as it is in a line of text.
-pub(super) fn plain(c: char) -> bool {
+pub(crate) fn plain(c: char) -> bool {
     let bidi = matches!(
         c,
         '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'

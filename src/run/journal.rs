@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
 use crate::nix::{Closure, PathInfo, StorePath};
+use crate::record::Secrets;
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,6 +194,23 @@ impl State {
             Some(other) => Err(format!("{STATE} has schema {other}; this version reads {SCHEMA}")),
             None => Err(format!("{STATE} has no schema")),
         }
+    }
+
+    /// Without values that are not to be kept. The next command is to be typed as it stands: users and addresses stay in
+    /// it, tokens and passwords do not.
+    #[must_use]
+    pub fn redacted(&self, secrets: &Secrets) -> State {
+        let mut state = self.clone();
+        if let Some(ending) = &mut state.ending {
+            ending.what = secrets.redact(&ending.what);
+            ending
+                .why
+                .iter_mut()
+                .for_each(|line| *line = secrets.redact(line));
+            let keys = secrets.keys();
+            ending.next.iter_mut().for_each(|line| *line = keys.redact(line));
+        }
+        state
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::journal::Ending;
-use super::{Outcome, Run, reach, resolve};
+use super::secrets::secrets_of;
+use super::{Outcome, Run, resolve};
 use crate::config::Settings;
 use crate::failure::{Exit, Failure};
 use crate::gate::Place;
@@ -142,7 +143,7 @@ fn marking<'a>(run: &Run<'a>, mark: &'a Mark<'_>) -> Marking<'a> {
         subject: &mark.commit.subject,
         restores: mark.restores.clone(),
         withdraws: mark.withdraws.clone(),
-        secrets: reach::secrets_of(&run.target, mark.settings),
+        secrets: secrets_of(run.world.repo, &run.target, mark.settings),
     }
 }
 

@@ -25,6 +25,7 @@ mod resolve;
 mod restore;
 mod resume;
 mod running;
+mod secrets;
 mod stop;
 pub mod store;
 mod supersede;
@@ -39,7 +40,7 @@ use crate::event::{Event, Watcher};
 use crate::failure::{Exit, Failure};
 use crate::gate::GateLog;
 use crate::git::Repo;
-use crate::record::{Evidence, Target, Utc};
+use crate::record::{Evidence, Secrets, Target, Utc};
 
 use journal::{Ending, State, Step, Verb};
 
@@ -50,11 +51,12 @@ pub use live::live_defects;
 pub use logs::{LogsOptions, logs};
 pub use prune::{PruneOptions, Pruned, prune};
 pub use publish::publish;
-pub use reach::{endpoint, health, live, secrets};
+pub use reach::{endpoint, health, live};
 pub use release::{CheckOptions, ReleaseOptions, check, release};
 pub use resolve::{at_commit, settings_of};
 pub use restore::{Mode, RestoreOptions, deploy, rollback};
 pub use resume::resume;
+pub use secrets::secrets;
 pub use stop::{Fate, Stop};
 pub use trust::of as trust_of;
 
@@ -88,6 +90,8 @@ pub(crate) struct Run<'a> {
     attached: Vec<(&'static str, Vec<u8>)>,
     /// `check` leaves no journal.
     keeps_journal: bool,
+    /// What the journal must not hold, once it was gathered.
+    secrets: std::cell::OnceCell<Secrets>,
     /// Says where to find this run, while it lives.
     _running: Option<running::Running>,
 }
@@ -128,6 +132,7 @@ impl<'a> Run<'a> {
             switch_log: String::new(),
             attached: Vec::new(),
             keeps_journal: verb != Verb::Check,
+            secrets: std::cell::OnceCell::new(),
             _running: running,
         };
         run.log.see(&Event::RunStarted {
@@ -152,6 +157,7 @@ impl<'a> Run<'a> {
             switch_log: String::new(),
             attached: Vec::new(),
             keeps_journal: true,
+            secrets: std::cell::OnceCell::new(),
             _running: running,
         }
     }
@@ -193,17 +199,27 @@ impl<'a> Run<'a> {
         }
         self.evidence.gates = self.log.gates().to_vec();
         self.evidence.warnings = self.log.warnings().to_vec();
+        let secrets = self.secrets.get_or_init(|| secrets(self.world.repo));
+        let mut evidence = self.evidence.clone();
+        evidence.redact(secrets);
         let mut files = vec![
-            (journal::STATE, self.state.to_bytes()),
+            (journal::STATE, self.state.redacted(secrets).to_bytes()),
             (
                 journal::EVIDENCE,
-                serde_json::to_vec(&self.evidence).map_err(anyhow::Error::from)?,
+                serde_json::to_vec(&evidence).map_err(anyhow::Error::from)?,
             ),
         ];
         if !self.switch_log.is_empty() {
-            files.push((journal::SWITCH_LOG, self.switch_log.clone().into_bytes()));
+            files.push((journal::SWITCH_LOG, secrets.redact(&self.switch_log).into_bytes()));
         }
-        files.extend(self.attached.iter().cloned());
+        files.extend(self.attached.iter().map(|(name, bytes)| match *name {
+            // Paths and sums, thousands of them.
+            journal::CLOSURE => (*name, bytes.clone()),
+            _ => (
+                *name,
+                secrets.redact(&String::from_utf8_lossy(bytes)).into_bytes(),
+            ),
+        }));
         let now = Utc::new(OffsetDateTime::now_utc());
         self.world
             .repo

@@ -1,6 +1,5 @@
 //! Reaching a target: its endpoint, and the two questions that need no run, `health` and `status --live`.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,6 @@ use crate::failure::{Exit, Failure, Reason};
 use crate::gate::health::Baseline;
 use crate::gate::validate::{self, Subject};
 use crate::gate::{GateLog, preflight};
-use crate::git::Repo;
 use crate::host::state::BootDefault;
 use crate::host::{Address, ConnectError, Endpoint, Facts, Privilege, RunDir, Secret, Session, Sudo, facts};
 use crate::record::{Ledger, Record, Target};
@@ -90,61 +88,6 @@ fn named(name: &str, host: &str, user: &str, settings: &Settings) -> Endpoint {
         .collect();
     endpoint.connect_timeout = settings.timeouts.ssh;
     endpoint
-}
-
-/// What no record may hold, whatever its target, as HEAD's file and the environment know it: for the hooks. A file with
-/// faults is read as far as it goes; where there is none, the environment is all there is.
-pub fn secrets(repo: &Repo) -> Vec<String> {
-    let file = repo
-        .resolve("HEAD")
-        .and_then(|head| repo.read_file(&head.id, Path::new(config::FILE)));
-    let text = file.ok().flatten().unwrap_or_default();
-    let (config, _) = config::parse_leniently(&String::from_utf8_lossy(&text));
-    let mut values: Vec<String> = home().into_iter().chain(environment()).collect();
-    for (target, settings) in &config.targets {
-        values.extend(secrets_of(target, settings));
-    }
-    // One target's host may be another's name, and a name stands in every record.
-    values.retain(|value| !config.targets.keys().any(|target| target.as_str() == value));
-    values.sort_unstable();
-    values.dedup();
-    values
-}
-
-/// The operator's home, where it says who that is.
-fn home() -> Option<String> {
-    std::env::var("HOME")
-        .ok()
-        .filter(|home| home != "/root" && home.len() > 1)
-}
-
-/// The values of variables that are named like a secret. Short ones are switches, not secrets.
-fn environment() -> impl Iterator<Item = String> {
-    const ENDS: [&str; 5] = ["TOKEN", "SECRET", "PASSWORD", "PASSPHRASE", "_KEY"];
-    let named = |name: &str| ENDS.iter().any(|end| name.to_uppercase().ends_with(end));
-    std::env::vars_os().filter_map(move |(name, value)| {
-        let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
-        let secret = named(&name) && value.trim().len() >= 8 && !value.contains('\n');
-        secret.then(|| value.trim().to_owned())
-    })
-}
-
-/// Values that must not stand in a record of this target: addresses and users of hosts, the operator's home,
-/// and what the environment keeps secret.
-pub fn secrets_of(target: &Target, settings: &Settings) -> Vec<String> {
-    let mut values = vec![settings.user.clone(), settings.builder.user.clone()];
-    if settings.host != target.as_str() && settings.host != "local" {
-        values.push(settings.host.clone());
-    }
-    let builder = &settings.builder.host;
-    if builder.contains(['.', ':', '@']) {
-        values.push(builder.clone());
-    }
-    values.extend(home());
-    values.extend(environment());
-    // `root` is a word of every second sentence and names nobody.
-    values.retain(|value| value.len() >= 3 && value != "root" && value != "target");
-    values
 }
 
 /// The settings to reach a target now: HEAD's file, with `--host` over it. Where HEAD has none that can be read, the

@@ -1,6 +1,7 @@
 //! Text from elsewhere, made safe to show: no escape sequence, no line that breaks out, no reversed reading order.
 
-/// Replaces control bytes and bidirectional overrides (Unicode TR36 §2.1) by `\x1b`-like escapes; keeps line feeds.
+/// Replaces control bytes, bidirectional overrides (Unicode TR36 §2.1) and what is not seen by `\x1b`-like escapes; keeps
+/// line feeds.
 pub fn shown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -8,9 +9,7 @@ pub fn shown(text: &str) -> String {
             '\n' => out.push(c),
             '\t' => out.push(' '),
             c if c.is_control() && (c as u32) < 0x100 => out.push_str(&format!("\\x{:02x}", c as u32)),
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{061c}' => {
-                out.push_str(&format!("\\u{{{:04x}}}", c as u32));
-            }
+            c if !crate::record::text::plain(c) => out.push_str(&format!("\\u{{{:04x}}}", c as u32)),
             c => out.push(c),
         }
     }

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::cli::{Color, Global};
 use crate::event::{Event, Watcher};
 use crate::failure::{Exit, Failure};
+use crate::record::text;
 
 /// The major version of everything that `--json` prints.
 pub const JSON_SCHEMA: u32 = 1;
@@ -146,7 +147,17 @@ pub fn json_line(kind: &str, value: Value) -> String {
     };
     object.insert("schema".into(), JSON_SCHEMA.into());
     object.entry("event").or_insert_with(|| kind.into());
-    Value::Object(object).to_string()
+    // Outside of strings JSON is ASCII, so that what a terminal would obey can only stand where an escape may.
+    let line = Value::Object(object).to_string();
+    let mut out = String::with_capacity(line.len());
+    for c in line.chars() {
+        match text::plain(c) {
+            true => out.push(c),
+            // All of them are of the first plane (RFC 8259 §7).
+            false => out.push_str(&format!("\\u{:04x}", c as u32)),
+        }
+    }
+    out
 }
 
 /// The last line of `--json` where a command failed.

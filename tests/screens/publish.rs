@@ -4,7 +4,7 @@ use git_nixgate::event::{Event, Watcher};
 use git_nixgate::failure::Failure;
 use git_nixgate::gate::GateLog;
 use git_nixgate::gate::known_good::{Marking, Published, RemoteSide, name_after};
-use git_nixgate::record::Kind;
+use git_nixgate::record::{Kind, Secrets};
 
 use super::program::{configure, nixgate_in};
 use super::support::{Lab, What, Work, evidence, state, target, wait};
@@ -37,7 +37,7 @@ fn step_nine(work: &Work, side: &RemoteSide) -> Published {
         subject: &commit.subject,
         restores: None,
         withdraws: Vec::new(),
-        secrets: Vec::new(),
+        secrets: Secrets::default(),
     };
     let mut log = GateLog::new(&Nobody);
     let ledger = work.ledger(&cortex);

@@ -1,6 +1,8 @@
 //! Records without a repository.
 
-use git_nixgate::record::{Draft, Kind, Ledger, Link, Oid, OnHost, Record, RecordName, Target, sha256_hex};
+use git_nixgate::record::{
+    Draft, Kind, Ledger, Link, Oid, OnHost, Record, RecordName, Secrets, Target, sha256_hex,
+};
 
 use super::{NOON, evidence, target, utc};
 
@@ -38,7 +40,7 @@ pub fn release_draft(target: &Target, seq: u64, previous: Option<Link>) -> Draft
         previous,
         restores: None,
         withdraws: Vec::new(),
-        secrets: Vec::new(),
+        secrets: Secrets::default(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
-use git_nixgate::record::{Draft, Kind, Link, Oid, Target, Utc, sha256_hex};
+use git_nixgate::record::{Draft, Kind, Link, Oid, Secrets, Target, Utc, sha256_hex};
 
 use super::{NOON, evidence, git_command};
 
@@ -76,7 +76,7 @@ pub fn build(dir: &Path, targets: usize, records: usize) {
                 previous: previous.take(),
                 restores: None,
                 withdraws: Vec::new(),
-                secrets: Vec::new(),
+                secrets: Secrets::default(),
             };
             let (name, raw) = (draft.name(), draft.payload());
             let oid = gix::objs::compute_hash(gix::hash::Kind::Sha1, gix::objs::Kind::Tag, &raw).unwrap();

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use git_nixgate::event::{Gate, Verdict};
 use git_nixgate::git::{RecordSet, RemoteRefs, Repo, Which};
 use git_nixgate::record::evidence::{Before, DiffEvidence, Evidence, GateEvidence, PlanEvidence};
-use git_nixgate::record::{Draft, Kind, Ledger, Oid, OnHost, RecordName, Target, Utc, sha256_hex};
+use git_nixgate::record::{Draft, Kind, Ledger, Oid, OnHost, RecordName, Secrets, Target, Utc, sha256_hex};
 
 /// 2026-11-20T03:14:02Z.
 pub const NOON: i64 = 1_795_144_442;
@@ -37,6 +37,17 @@ impl Lab {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// A folder for PATH that holds `git-nixgate`, and the PATH that begins with it.
+    pub fn program(&self) -> (PathBuf, String) {
+        let dir = self.path("bin");
+        if !dir.exists() {
+            std::fs::create_dir(&dir).unwrap();
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_git-nixgate"), dir.join("git-nixgate")).unwrap();
+        }
+        let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
+        (dir, path)
     }
 
     /// A repository with one commit on `main`.
@@ -118,14 +129,41 @@ pub fn git_command(dir: &Path) -> Command {
     command
 }
 
-fn git_in(dir: &Path, args: &[&str]) -> String {
-    let output = git_command(dir).args(args).output().unwrap();
+/// Runs a program that is expected to work; what it printed.
+pub fn ran(command: &mut Command) -> String {
+    let output = command.output().unwrap();
     assert!(
         output.status.success(),
-        "git {args:?}: {}",
+        "{command:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A script for `sh`, expected to work; what it printed.
+pub fn sh(script: &str) -> String {
+    ran(Command::new("sh").args(["-c", script]))
+}
+
+/// A program of a few lines, to be run.
+pub fn write_script(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A new ssh key, and its public half.
+pub fn ssh_key(lab: &Lab, name: &str) -> (PathBuf, String) {
+    let key = lab.path(name);
+    ran(Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
+        .arg(&key));
+    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    (key, public)
+}
+
+fn git_in(dir: &Path, args: &[&str]) -> String {
+    ran(git_command(dir).args(args)).trim_end().to_owned()
 }
 
 impl Work {
@@ -146,6 +184,17 @@ impl Work {
             work.git(&["config", key, value]);
         }
         work
+    }
+
+    /// Tags are signed with this key from now on.
+    pub fn signs_with(&self, key: &Path) {
+        for (name, value) in [
+            ("gpg.format", "ssh"),
+            ("user.signingKey", key.to_str().unwrap()),
+            ("tag.gpgSign", "true"),
+        ] {
+            self.git(&["config", name, value]);
+        }
     }
 
     pub fn git(&self, args: &[&str]) -> String {
@@ -374,7 +423,7 @@ pub fn draft(repo: &Repo, target: &Target, before: Option<&Ledger>, what: What) 
         previous: before.map(|l| l.next().1),
         restores,
         withdraws,
-        secrets: Vec::new(),
+        secrets: Secrets::default(),
     }
 }
 

@@ -1,0 +1,390 @@
+//! What no record may hold, gathered from where it is known: `.nixgate.toml`, git's configuration, Nix's, and the
+//! environment.
+
+use std::path::Path;
+
+use crate::config::{self, Probe, Settings};
+use crate::git::Repo;
+use crate::record::{Secrets, Target, secrets::userinfo};
+
+/// What is known in a clone, whatever the target, with HEAD's file: for the hooks and for journals. A file with faults is
+/// read as far as it goes; where there is none, git's configuration, Nix's and the environment are all there is.
+pub fn secrets(repo: &Repo) -> Secrets {
+    let file = repo
+        .resolve("HEAD")
+        .and_then(|head| repo.read_file(&head.id, Path::new(config::FILE)));
+    let text = file.ok().flatten().unwrap_or_default();
+    let (config, _) = config::parse_leniently(&String::from_utf8_lossy(&text));
+    let mut all = everywhere(repo);
+    for settings in config.targets.values() {
+        reached(settings, &mut all);
+    }
+    // One target's host may be another's name, and a name stands in every record.
+    all.allow(|word| config.targets.keys().any(|target| target.as_str() == word));
+    all
+}
+
+/// What a record of this target must not hold: the addresses and users of its hosts beside what is known everywhere.
+pub fn secrets_of(repo: &Repo, target: &Target, settings: &Settings) -> Secrets {
+    let mut all = everywhere(repo);
+    reached(settings, &mut all);
+    all.allow(|word| word == target.as_str());
+    all
+}
+
+fn everywhere(repo: &Repo) -> Secrets {
+    let mut all = Secrets::default();
+    home(&mut all);
+    environment(&mut all);
+    nix(&mut all);
+    git(repo, &mut all);
+    all
+}
+
+/// The operator's home, where it says who that is; also where a link leads.
+fn home(all: &mut Secrets) {
+    let Some(home) = std::env::var_os("HOME") else {
+        return;
+    };
+    let home = Path::new(&home);
+    let real = home.canonicalize().ok();
+    for path in [Some(home), real.as_deref()].into_iter().flatten() {
+        if path != Path::new("/root") {
+            path.to_str().into_iter().for_each(|path| all.word(path));
+        }
+    }
+}
+
+/// Words of a variable's or a key's name that make its value a secret.
+const NAMES: [&str; 14] = [
+    "TOKEN",
+    "TOKENS",
+    "SECRET",
+    "SECRETS",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "PASS",
+    "PAT",
+    "KEY",
+    "APIKEY",
+    "CREDENTIAL",
+    "CREDENTIALS",
+    "WEBHOOK",
+];
+/// Endings of names that are written as one word.
+const ENDS: [&str; 5] = ["TOKEN", "SECRET", "PASSWORD", "PASSPHRASE", "PASSWD"];
+/// Last words that make it a place where a secret is, and none.
+const PLACES: [&str; 6] = ["FILE", "PATH", "DIR", "SOCK", "SOCKET", "HOST"];
+/// Shorter values are switches and numbers.
+const SHORTEST: usize = 8;
+
+fn names_a_secret(name: &str) -> bool {
+    let name = name.to_uppercase();
+    let mut words = name.split(['_', '-', '.']);
+    let place = name
+        .rsplit(['_', '-', '.'])
+        .next()
+        .is_some_and(|last| PLACES.contains(&last));
+    !place && (words.any(|word| NAMES.contains(&word)) || ENDS.iter().any(|end| name.ends_with(end)))
+}
+
+fn value(text: &str, all: &mut Secrets) {
+    // A private key has many lines, and each of them is one; its head and its end are everybody's.
+    for line in text.lines().map(str::trim) {
+        if line.len() >= SHORTEST && !line.starts_with("-----") {
+            all.key(line);
+        }
+    }
+}
+
+/// Users and passwords in URLs. Where there is a user alone, a long one is a token.
+fn urls(text: &str, all: &mut Secrets) {
+    for (user, password) in userinfo(text) {
+        match password {
+            Some(password) => all.key(&password),
+            None if user.len() >= 16 => {
+                all.key(&user);
+                continue;
+            }
+            None => {}
+        }
+        user_named(&user, all);
+    }
+}
+
+/// `root` and `git` are words of every second sentence and name nobody.
+fn user_named(user: &str, all: &mut Secrets) {
+    if !matches!(user, "root" | "git") {
+        all.word(user);
+    }
+}
+
+fn environment(all: &mut Secrets) {
+    for (name, content) in std::env::vars_os() {
+        let (Ok(name), Ok(content)) = (name.into_string(), content.into_string()) else {
+            continue;
+        };
+        if names_a_secret(&name) {
+            value(&content, all);
+        }
+        urls(&content, all);
+    }
+}
+
+/// `access-tokens` and the URLs of caches, in `NIX_CONFIG` and in the user's file (nix.conf(5)).
+fn nix(all: &mut Secrets) {
+    let folder = std::env::var_os("XDG_CONFIG_HOME").filter(|dir| !dir.is_empty());
+    let folder = folder
+        .map(std::path::PathBuf::from)
+        .or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".config")));
+    let file = folder.and_then(|dir| std::fs::read_to_string(dir.join("nix/nix.conf")).ok());
+    for text in [std::env::var("NIX_CONFIG").ok(), file].into_iter().flatten() {
+        nix_settings(&text, all);
+    }
+}
+
+fn nix_settings(text: &str, all: &mut Secrets) {
+    urls(text, all);
+    for line in text.lines() {
+        let Some((name, tokens)) = line.split_once('=') else {
+            continue;
+        };
+        if !name.trim().ends_with("access-tokens") {
+            continue;
+        }
+        for pair in tokens.split_whitespace() {
+            let token = pair.split_once('=').map_or(pair, |(_, token)| token);
+            all.key(token);
+            // `PAT:…` and `OAuth2:…` say what kind of token follows.
+            if let Some((_, bare)) = token.split_once(':') {
+                all.key(bare);
+            }
+        }
+    }
+}
+
+/// URLs with a user or a password in them, headers that a server is to be sent, and what is named like a secret.
+fn git(repo: &Repo, all: &mut Secrets) {
+    let Ok(config) = repo.config() else { return };
+    for (key, content) in config.iter() {
+        urls(key, all);
+        urls(content, all);
+        let last = key.rsplit('.').next().unwrap_or(key);
+        if last == "extraheader" {
+            content
+                .split_whitespace()
+                .next_back()
+                .into_iter()
+                .for_each(|word| value(word, all));
+        } else if last == "smtppass" || (last != "signingkey" && names_a_secret(last)) {
+            value(content, all);
+        }
+        if key.starts_with("remote.") && last.ends_with("url") {
+            host(content, all, true);
+        }
+    }
+}
+
+/// How a target and its builder are reached.
+fn reached(settings: &Settings, all: &mut Secrets) {
+    for user in [&settings.user, &settings.builder.user] {
+        user_named(user, all);
+    }
+    if settings.host != "local" {
+        host(&settings.host, all, false);
+    }
+    let builder = &settings.builder.host;
+    if builder.contains(['.', ':', '@']) {
+        host(builder, all, false);
+    }
+    for option in &settings.ssh_options {
+        let Some((name, content)) = option.split_once(['=', ' ', '\t']) else {
+            continue;
+        };
+        match name.to_ascii_lowercase().as_str() {
+            "user" => user_named(content.trim(), all),
+            "hostname" | "hostkeyalias" | "bindaddress" => all.word(content),
+            "proxyjump" => content.split(',').for_each(|jump| host(jump, all, false)),
+            _ => {}
+        }
+    }
+    for check in &settings.checks {
+        match &check.probe {
+            Probe::Http(url) => urls(url, all),
+            Probe::Run(argv) => argv.iter().for_each(|word| urls(word, all)),
+            Probe::Unit(_) => {}
+        }
+    }
+}
+
+/// A host as ssh and git take it: `[ssh://][user@]name[:port]`, an address in brackets or without. `address`: a name is
+/// none, a public server's stands in every flake.
+fn host(text: &str, all: &mut Secrets, address: bool) {
+    let text = text.trim();
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = bare.split('/').next().unwrap_or(bare);
+    let (user, name) = match authority.rsplit_once('@') {
+        Some((user, name)) => (user, name),
+        None => ("", authority),
+    };
+    user_named(user.split(':').next().unwrap_or(user), all);
+    let name = match (name.strip_prefix('['), name.matches(':').count()) {
+        (Some(rest), _) => rest.split(']').next().unwrap_or(rest),
+        (None, 1) => name.split(':').next().unwrap_or(name),
+        // More colons than a port has: an address without brackets.
+        (None, _) => name,
+    };
+    let is_address = name
+        .split('%')
+        .next()
+        .unwrap_or(name)
+        .parse::<std::net::IpAddr>()
+        .is_ok();
+    if is_address || !address {
+        all.word(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_whether_its_value_is_a_secret() {
+        for name in [
+            "GITHUB_TOKEN",
+            "CACHIX_AUTH_TOKEN",
+            "GITHUBTOKEN",
+            "DB_PASSWORD",
+            "PGPASSWORD",
+            "AWS_SECRET_ACCESS_KEY",
+            "SLACK_WEBHOOK",
+            "SSH_PRIVATE_KEY",
+            "MY_PAT",
+            "SECRET_1",
+            "registry_pass",
+        ] {
+            assert!(names_a_secret(name), "{name}");
+        }
+        for name in [
+            "PATH",
+            "SSH_AUTH_SOCK",
+            "TOKEN_FILE",
+            "KEYBOARD",
+            "PASSWORD_STORE_DIR",
+            "HOME",
+            "SSH_ASKPASS",
+        ] {
+            assert!(!names_a_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_known_by_each_of_its_parts() {
+        for text in [
+            "192.0.2.7",
+            "jarvis@192.0.2.7",
+            "ssh://jarvis@192.0.2.7:2222",
+            "ssh://jarvis@192.0.2.7/srv/git",
+            "jarvis@192.0.2.7:infra.git",
+        ] {
+            let mut all = Secrets::default();
+            host(text, &mut all, true);
+            let users = usize::from(text.contains('@'));
+            assert_eq!(all.count("jarvis, 192.0.2.7"), 1 + users, "{text}");
+        }
+        for text in ["fd00::7", "op@[fd00::7]:22", "op@fd00::7", "fd00:0::7%eth0"] {
+            let mut all = Secrets::default();
+            host(text, &mut all, true);
+            assert_eq!(all.count("at fd00::7."), 1, "{text}");
+        }
+        let mut all = Secrets::default();
+        host("https://op@git.example.org/x", &mut all, true);
+        host("git@github.com:x/y", &mut all, true);
+        assert_eq!(
+            all.redact("git op git.example.org github.com"),
+            "git [redacted] git.example.org github.com"
+        );
+        host("cortex.lan", &mut all, false);
+        assert_eq!(all.count("cortex.lan"), 1);
+    }
+
+    #[test]
+    fn what_reaches_a_host_is_known_from_its_settings() {
+        let settings = Settings {
+            user: "jarvis".into(),
+            host: "192.0.2.7".into(),
+            builder: crate::config::Builder {
+                host: "bob@forge.lan".into(),
+                ..Default::default()
+            },
+            ssh_options: vec![
+                "HostName=FD00::0:7".into(),
+                "ProxyJump=eve@bastion.lan:22,ann@192.0.2.8".into(),
+                "User=carol".into(),
+                "Port=2222".into(),
+            ],
+            checks: vec![crate::config::Check {
+                probe: Probe::Http("https://mon:pass-word-1@[::1]/x".into()),
+                from: crate::config::From::Target,
+                timeout: std::time::Duration::from_secs(1),
+            }],
+            ..Settings::default()
+        };
+        let mut all = Secrets::default();
+        reached(&settings, &mut all);
+        for text in [
+            "jarvis",
+            "192.0.2.7",
+            "bob",
+            "forge.lan",
+            "fd00::7",
+            "eve",
+            "bastion.lan",
+            "ann",
+            "192.0.2.8",
+            "carol",
+            "mon",
+            "xpass-word-1",
+        ] {
+            assert_eq!(all.count(text), 1, "{text}");
+        }
+        assert_eq!(all.count("2222 root git"), 0);
+    }
+
+    #[test]
+    fn nix_keeps_its_tokens_in_one_line() {
+        let mut all = Secrets::default();
+        nix_settings(
+            "experimental-features = nix-command\nextra-access-tokens = github.com=ghp_0123456789 gitlab.com=PAT:glpat-0123\n\
+             substituters = https://op:cache-pass@cache.example.org https://cache.nixos.org",
+            &mut all,
+        );
+        for text in [
+            "ghp_0123456789",
+            "glpat-0123",
+            "PAT:glpat-0123",
+            "cache-pass",
+            "op",
+        ] {
+            assert_eq!(all.count(text), 1, "{text}");
+        }
+        assert_eq!(all.count("nix-command github.com cache.nixos.org"), 0);
+    }
+
+    #[test]
+    fn a_value_of_many_lines_is_many_values() {
+        let mut all = Secrets::default();
+        value(
+            "-----BEGIN KEY-----\nAAAABBBBCCCC\nDDDDEEEE\n-----END KEY-----\n",
+            &mut all,
+        );
+        assert_eq!(
+            all.redact("x AAAABBBBCCCC DDDDEEEE -----BEGIN KEY-----"),
+            "x [redacted] [redacted] -----BEGIN KEY-----"
+        );
+        value("true", &mut all);
+        assert_eq!(all.count("true"), 0);
+    }
+}
