@@ -69,6 +69,7 @@ pub fn attribute(attr: &str) -> String {
 
 /// The commit as a flake of the repository it is in.
 pub fn local_flake(repo: &Repo, commit: &Commit, settings: &Settings) -> Result<Flakeref, Failure> {
+    taken_by_nix(repo)?;
     let path = repo.work_tree().unwrap_or_else(|| repo.git_dir());
     let submodules = repo.read_file(&commit.id, Path::new(".gitmodules"))?.is_some();
     Ok(nix::flake_url(
@@ -264,13 +265,7 @@ pub async fn send(source: &Source<'_>, place: Place<'_>) -> Result<(), Failure> 
     if source.settings.builder.evaluate == Evaluate::Operator {
         return Ok(());
     }
-    if source.repo.object_format() == crate::git::ObjectFormat::Sha256 {
-        return Err(Failure::refused(
-            "this repository has SHA-256 object ids, which Nix does not take as a flake",
-        )
-        .why("records and hooks work here; a release does not")
-        .next("keep the flake in a SHA-1 repository"));
-    }
+    taken_by_nix(source.repo)?;
     let host = if host.contains(':') {
         format!("[{host}]")
     } else {
@@ -283,6 +278,21 @@ pub async fn send(source: &Source<'_>, place: Place<'_>) -> Result<(), Failure> 
         .repo
         .send_commit(&url, &session.ssh_command(), RECEIVE, &spec, limit)
         .await
+}
+
+/// Whether Nix takes this repository as a flake; asked before any work.
+///
+/// # Errors
+/// Exit 3: its object ids are SHA-256.
+pub fn taken_by_nix(repo: &Repo) -> Result<(), Failure> {
+    match repo.object_format() {
+        crate::git::ObjectFormat::Sha1 => Ok(()),
+        crate::git::ObjectFormat::Sha256 => Err(Failure::refused(
+            "this repository has SHA-256 object ids, which Nix does not take as a flake",
+        )
+        .why("its records can be read, published and put on hosts; nothing can be evaluated or built from it")
+        .next("keep the flake in a SHA-1 repository: git init --object-format=sha1")),
+    }
 }
 
 /// The commit as a flake of where it is evaluated.

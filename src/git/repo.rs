@@ -66,9 +66,18 @@ impl Repo {
             full: options(),
             reduced: options(),
         };
-        let opened =
-            gix::ThreadSafeRepository::discover_with_environment_overrides_opts(dir, Default::default(), map);
-        let inner = opened.map_err(|error| not_a_repository(dir, &error))?;
+        // What git tells a hook of the receiving side, in a repository with a work tree too; gix (0.90) looks for `./.git`
+        // then.
+        let own = std::env::var_os("GIT_DIR").filter(|git_dir| git_dir == ".");
+        let inner = match own.and_then(|_| dir.canonicalize().ok()) {
+            Some(git_dir) => gix::ThreadSafeRepository::open_opts(git_dir, options().open_path_as_is(true))
+                .map_err(|error| not_a_repository(dir, &error))?,
+            None => {
+                let none = Default::default();
+                gix::ThreadSafeRepository::discover_with_environment_overrides_opts(dir, none, map)
+                    .map_err(|error| not_a_repository(dir, &error))?
+            }
+        };
         let local = inner.to_thread_local();
         if let Some(storage) = local.config_snapshot().string("extensions.refStorage")
             && storage.as_bstr() != "files"
@@ -79,7 +88,8 @@ impl Repo {
                 "the repository keeps its refs as reftable",
             )
             .why("reftable cannot be read here yet")
-            .next("git refs migrate --ref-format=files"));
+            .next("git refs migrate --ref-format=files    # git 2.48 or later, no linked work trees")
+            .next("git clone --ref-format=files URL    # or a clone of its own"));
         }
         let git_dir = absolute(local.git_dir());
         let work_tree = local.workdir().map(absolute);

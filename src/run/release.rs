@@ -123,6 +123,7 @@ fn resolved(
     if let Some(host) = &options.host {
         settings.host = host.clone();
     }
+    build::taken_by_nix(repo)?;
     resolve::refuse_unclean(repo, log, options.rev.is_some())?;
     Ok(Resolved {
         commit,
