@@ -88,8 +88,7 @@ fn check(size: usize, chain: bool, changes: &Changes) -> Explained {
         let made_of = &system.made_of[path];
         let names: BTreeSet<String> = explained
             .roots_of(path)
-            .iter()
-            .map(|root| explained.roots[*root].name.clone())
+            .map(|root| explained.roots[root].name.clone())
             .collect();
         let wanted = |list: &BTreeSet<usize>| -> Vec<String> {
             list.intersection(made_of)

@@ -128,11 +128,7 @@ impl Attribution {
             changed: explained.count_changed(),
             ..Attribution::default()
         };
-        for (path, _) in explained.changed() {
-            let roots = explained.roots_of(path);
-            let known = !roots.is_empty() && roots.iter().all(|root| !of_root[*root].is_empty());
-            attribution.explained += usize::from(known);
-        }
+        attribution.explained = explained.count_with(|root| !of_root[root].is_empty());
         let names = explained.roots.iter().zip(&of_root);
         let unexplained = names
             .filter(|(_, causes)| causes.is_empty())

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-/// A derivation, borrowed from its text.
+/// A derivation, borrowed from its text: what it makes and needs. How it is made is read where it is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Derivation<'a> {
     /// By name, as written: `out`, `dev`, …
@@ -13,6 +13,14 @@ pub struct Derivation<'a> {
     pub inputs: Vec<(&'a str, &'a [u8])>,
     /// Store paths that no derivation made.
     pub sources: Vec<&'a str>,
+    /// The whole text, and where the rest of it begins.
+    text: &'a [u8],
+    rest: usize,
+}
+
+/// How a derivation is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Body<'a> {
     pub system: &'a [u8],
     pub builder: &'a [u8],
     pub arguments: Vec<&'a [u8]>,
@@ -51,28 +59,62 @@ pub struct BadDerivation {
 }
 
 impl<'a> Derivation<'a> {
-    /// Reads the whole text.
+    /// Reads the beginning of a text, as far as its sources.
     ///
     /// # Errors
-    /// It is no derivation, or something follows it.
+    /// It does not begin like a derivation, or does not end like one.
     pub fn parse(text: &'a [u8]) -> Result<Self, BadDerivation> {
         let mut reader = Reader { text, at: 0 };
-        let derivation = reader.derivation()?;
-        if reader.at < text.len() {
+        let (outputs, inputs) = reader.head()?;
+        reader.take(",")?;
+        let sources = reader.list(Reader::string)?;
+        reader.take(",")?;
+        let rest = reader.at;
+        if text.last() != Some(&b')') {
+            reader.at = text.len();
             return Err(reader.expected("the end"));
         }
-        Ok(derivation)
+        Ok(Derivation {
+            outputs,
+            inputs,
+            sources,
+            text,
+            rest,
+        })
     }
 
-    /// The value of an environment variable, as written.
-    pub fn variable(&self, name: &str) -> Option<&'a [u8]> {
-        let found = self.environment.iter().find(|(key, _)| *key == name.as_bytes());
-        found.map(|(_, value)| *value)
+    /// The text of how it is made.
+    pub fn rest(&self) -> &'a [u8] {
+        &self.text[self.rest..]
+    }
+
+    /// Reads how it is made.
+    ///
+    /// # Errors
+    /// The text does not go on like a derivation, or something follows it.
+    pub fn body(&self) -> Result<Body<'a>, BadDerivation> {
+        let mut reader = Reader {
+            text: self.text,
+            at: self.rest,
+        };
+        let body = reader.body()?;
+        match reader.at < self.text.len() {
+            true => Err(reader.expected("the end")),
+            false => Ok(body),
+        }
     }
 
     /// Whether what it makes is fixed by a hash: a download.
     pub fn is_fixed(&self) -> bool {
         self.outputs.iter().any(|output| !output.hash.is_empty())
+    }
+}
+
+impl<'a> Body<'a> {
+    /// The value of an environment variable, as written.
+    pub fn variable(&self, name: &str) -> Option<&'a [u8]> {
+        let found = self.environment.iter().find(|(key, _)| *key == name.as_bytes());
+        found.map(|(_, value)| *value)
     }
 }
 
@@ -212,11 +254,7 @@ impl<'a> Reader<'a> {
         Ok((outputs, inputs))
     }
 
-    fn derivation(&mut self) -> Result<Derivation<'a>, BadDerivation> {
-        let (outputs, inputs) = self.head()?;
-        self.take(",")?;
-        let sources = self.list(Self::string)?;
-        self.take(",")?;
+    fn body(&mut self) -> Result<Body<'a>, BadDerivation> {
         let system = self.bytes()?;
         self.take(",")?;
         let builder = self.bytes()?;
@@ -232,10 +270,7 @@ impl<'a> Reader<'a> {
             Ok((name, value))
         })?;
         self.take(")")?;
-        Ok(Derivation {
-            outputs,
-            inputs,
-            sources,
+        Ok(Body {
             system,
             builder,
             arguments,
@@ -289,9 +324,10 @@ mod tests {
             ]
         );
         assert_eq!(drv.sources, ["/nix/store/x-builder.sh"]);
-        assert_eq!(plain(drv.arguments[1]), "a \"b\"\n");
-        assert_eq!(plain(drv.variable("text").unwrap()), "1\\n\n2");
-        assert_eq!(drv.variable("none"), None);
+        let body = drv.body().unwrap();
+        assert_eq!(plain(body.arguments[1]), "a \"b\"\n");
+        assert_eq!(plain(body.variable("text").unwrap()), "1\\n\n2");
+        assert_eq!(body.variable("none"), None);
         assert!(!drv.is_fixed());
     }
 
@@ -305,10 +341,13 @@ mod tests {
 
     #[test]
     fn what_is_no_derivation_says_where() {
-        let bad = |text: &str| Derivation::parse(text.as_bytes()).unwrap_err().to_string();
+        let read = |text: &str| Derivation::parse(text.as_bytes())?.body().map(|_| ());
+        let bad = |text: &str| read(text).unwrap_err().to_string();
         assert_eq!(bad("x"), "no derivation: at byte 0 Derive( is expected");
         assert!(bad("Derive([").contains("at byte 8"));
-        assert!(bad(&format!("{HELLO} ")).contains("the end is expected"));
+        for more in [" ", ")"] {
+            assert!(bad(&format!("{HELLO}{more}")).contains("the end is expected"));
+        }
         let deep = format!("Derive([],[(\"a\",{}", "[".repeat(1 << 20));
         assert!(bad(&deep).contains("a list of outputs"));
     }
@@ -318,10 +357,11 @@ mod tests {
         fn garbage_never_panics(at in 0..HELLO.len(), byte in any::<u8>(), junk in proptest::collection::vec(any::<u8>(), 0..64)) {
             let mut text = HELLO.as_bytes().to_vec();
             text[at] = byte;
-            let _ = Derivation::parse(&text);
+            let read = |text: &[u8]| Derivation::parse(text)?.body().map(|_| ());
+            let _ = read(&text);
             text.truncate(at);
-            prop_assert!(Derivation::parse(&text).is_err());
-            let _ = Derivation::parse(&junk);
+            prop_assert!(read(&text).is_err());
+            let _ = read(&junk);
             let _ = plain(&junk);
         }
     }

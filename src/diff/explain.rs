@@ -4,8 +4,8 @@
 use super::drv::{self, Derivation};
 use super::units::{changed_lines, changed_words};
 use super::walk::{BadGraph, Field, Walk, base_name};
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 /// One path of a running system's closure, or of a candidate's.
 #[derive(Debug, Clone)]
@@ -98,7 +98,8 @@ enum Because {
 #[derive(Debug, Default)]
 pub struct Explained {
     pub roots: Vec<Root>,
-    paths: BTreeMap<String, (How, Option<Because>)>,
+    /// The changed paths in order.
+    paths: Vec<(String, How, Option<Because>)>,
     /// The roots of each pair as bits, `words` of 64 for each.
     rows: Vec<u64>,
     words: usize,
@@ -224,11 +225,11 @@ impl Explained {
         walk: &Walk<'_>,
         numbers: &Numbers,
         side: &[RuntimePath<'_>],
-        other: &HashSet<&str>,
+        other: &FxHashSet<&str>,
         new: bool,
     ) {
-        let mut by_output: HashMap<&str, usize> = HashMap::new();
-        let mut by_source: HashMap<&str, usize> = HashMap::new();
+        let mut by_output: FxHashMap<&str, usize> = FxHashMap::default();
+        let mut by_source: FxHashMap<&str, usize> = FxHashMap::default();
         for (at, node) in walk.nodes.iter().enumerate() {
             if !walk.is_alone(at, new) {
                 continue;
@@ -240,20 +241,15 @@ impl Explained {
                 by_source.entry(source).or_insert(at);
             }
         }
-        let changed: HashMap<&str, &RuntimePath<'_>> = side
-            .iter()
-            .filter(|entry| !other.contains(entry.path))
-            .map(|entry| (entry.path, entry))
-            .collect();
-        let mut open: VecDeque<&str> = VecDeque::new();
-        let mut left: Vec<&str> = Vec::new();
-        for entry in side.iter().filter(|entry| changed.contains_key(entry.path)) {
+        let mut found: Vec<(&RuntimePath<'_>, How, Option<Because>)> = Vec::new();
+        let mut left: Vec<&RuntimePath<'_>> = Vec::new();
+        for entry in side.iter().filter(|entry| !other.contains(entry.path)) {
             let deriver = || entry.deriver.and_then(|deriver| walk.node(deriver));
             let node = by_output
                 .get(entry.path)
                 .copied()
                 .or_else(|| deriver().filter(|node| walk.is_alone(*node, new)));
-            let found = match node {
+            let why = match node {
                 Some(node) => numbers.of(walk, node, new),
                 None => {
                     let user = by_source.get(entry.path);
@@ -261,48 +257,43 @@ impl Explained {
                         .map(|(_, because)| (How::Referred, because))
                 }
             };
-            if let (Some(node), Some((How::Follows, _)), true) = (node, found, new) {
+            if let (Some(node), Some((How::Follows, _)), true) = (node, why, new) {
                 let node = &walk.nodes[node];
                 let part = part(&node.drv, node.name());
                 if !matches!(part, Part::Package | Part::Source | Part::System) {
                     self.following.push(part);
                 }
             }
-            match found {
-                Some((how, because)) => {
-                    self.paths.insert(entry.path.to_owned(), (how, Some(because)));
-                    open.push_back(entry.path);
-                }
-                None => left.push(entry.path),
+            match why {
+                Some((how, because)) => found.push((entry, how, Some(because))),
+                None => left.push(entry),
             }
         }
-        while let Some(path) = open.pop_front() {
-            let because = self.paths.get(path).and_then(|(_, because)| *because);
-            let references = changed.get(path).map_or(&[][..], |entry| &entry.references);
-            for reference in references {
-                if changed.contains_key(reference) && !self.paths.contains_key(*reference) {
-                    self.paths
-                        .insert((*reference).to_owned(), (How::Referred, because));
-                    open.push_back(reference);
-                }
-            }
+        if !left.is_empty() {
+            refer(&mut found, left);
         }
-        for path in left {
-            if !self.paths.contains_key(path) {
-                self.paths.insert(path.to_owned(), (How::Referred, None));
-            }
-        }
+        let told = found.into_iter();
+        self.paths
+            .extend(told.map(|(entry, how, because)| (entry.path.to_owned(), how, because)));
     }
 
     /// Counts for each root what it brings, and finds the paths that have none.
     fn count(&mut self) {
+        self.paths.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let mut brings = vec![0; self.roots.len()];
-        for path in self.paths.keys() {
-            let roots = self.roots_of(path);
-            if roots.is_empty() {
-                self.lost.push(path.clone());
+        let mut of_pair = vec![0; self.rows.len().checked_div(self.words).unwrap_or(0)];
+        let mut lost = Vec::new();
+        for (path, _, because) in &self.paths {
+            match because {
+                Some(Because::Root(root)) => brings[*root] += 1,
+                Some(Because::Pair(pair)) if self.bits(*because).next().is_some() => of_pair[*pair] += 1,
+                _ => lost.push(path.clone()),
             }
-            roots.into_iter().for_each(|root| brings[root] += 1);
+        }
+        self.lost = lost;
+        for (pair, count) in of_pair.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+            self.bits(Some(Because::Pair(pair)))
+                .for_each(|root| brings[root] += count);
         }
         self.following.sort();
         self.following.dedup();
@@ -313,30 +304,58 @@ impl Explained {
 
     /// How a changed path is explained; `None` if it did not change.
     pub fn how(&self, path: &str) -> Option<How> {
-        self.paths.get(path).map(|(how, _)| *how)
+        self.find(path).map(|(_, how, _)| *how)
     }
 
-    /// The numbers of the roots that a changed path follows from.
-    pub fn roots_of(&self, path: &str) -> Vec<usize> {
-        match self.paths.get(path) {
-            Some((_, Some(Because::Root(root)))) => vec![*root],
-            Some((_, Some(Because::Pair(pair)))) => {
-                let row = &self.rows[pair * self.words..(pair + 1) * self.words];
-                let bits = |(word, bits): (usize, &u64)| {
-                    let bits = *bits;
-                    (0..64)
-                        .filter(move |bit| bits >> bit & 1 == 1)
-                        .map(move |bit| word * 64 + bit)
-                };
-                row.iter().enumerate().flat_map(bits).collect()
-            }
-            _ => Vec::new(),
-        }
+    /// The numbers of the roots that a changed path follows from, in order.
+    pub fn roots_of(&self, path: &str) -> impl Iterator<Item = usize> {
+        self.bits(self.find(path).and_then(|(_, _, because)| *because))
+    }
+
+    fn find(&self, path: &str) -> Option<&(String, How, Option<Because>)> {
+        let at = self
+            .paths
+            .binary_search_by(|(known, ..)| known.as_str().cmp(path));
+        self.paths.get(at.ok()?)
+    }
+
+    fn bits(&self, because: Option<Because>) -> impl Iterator<Item = usize> {
+        let (one, row) = match because {
+            Some(Because::Root(root)) => (Some(root), &[][..]),
+            Some(Because::Pair(pair)) => (None, &self.rows[pair * self.words..(pair + 1) * self.words]),
+            None => (None, &[][..]),
+        };
+        let bits = row.iter().enumerate().flat_map(|(word, bits)| {
+            let mut left = *bits;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(word * 64 + bit)
+            })
+        });
+        one.into_iter().chain(bits)
     }
 
     /// Every changed path with how it is explained, in order.
     pub fn changed(&self) -> impl Iterator<Item = (&str, How)> {
-        self.paths.iter().map(|(path, (how, _))| (path.as_str(), *how))
+        self.paths.iter().map(|(path, how, _)| (path.as_str(), *how))
+    }
+
+    /// Every changed path with the numbers of the roots that it follows from, in order.
+    pub fn each(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = usize>)> {
+        self.paths
+            .iter()
+            .map(|(path, _, because)| (path.as_str(), self.bits(*because)))
+    }
+
+    /// How many changed paths have roots, all of which are among those that `known` names.
+    pub fn count_with(&self, known: impl Fn(usize) -> bool) -> usize {
+        let all_known = |because: &Option<Because>| {
+            let mut roots = self.bits(*because).peekable();
+            roots.peek().is_some() && roots.all(&known)
+        };
+        let paths = self.paths.iter();
+        paths.filter(|(_, _, because)| all_known(because)).count()
     }
 
     /// How many paths differ: those that came and those that went.
@@ -348,12 +367,12 @@ impl Explained {
 /// Which root is which pair, addition or removal.
 #[derive(Default)]
 struct Numbers {
-    own: HashMap<usize, usize>,
+    own: FxHashMap<usize, usize>,
     /// Pairs that are part of another pair's change.
-    folded: HashMap<usize, usize>,
-    alone: HashMap<usize, usize>,
+    folded: FxHashMap<usize, usize>,
+    alone: FxHashMap<usize, usize>,
     /// Additions and removals that are part of a pair's change.
-    with_owner: HashMap<usize, usize>,
+    with_owner: FxHashMap<usize, usize>,
 }
 
 impl Numbers {
@@ -378,7 +397,26 @@ impl Numbers {
     }
 }
 
-fn known<'a>(side: &[RuntimePath<'a>]) -> HashSet<&'a str> {
+/// Ties what is left to whoever refers to it, and so on.
+fn refer<'s, 'a>(
+    found: &mut Vec<(&'s RuntimePath<'a>, How, Option<Because>)>,
+    left: Vec<&'s RuntimePath<'a>>,
+) {
+    let mut open: FxHashMap<&str, &RuntimePath<'a>> = left.iter().map(|entry| (entry.path, *entry)).collect();
+    let mut at = 0;
+    while let Some((entry, _, because)) = found.get(at).copied() {
+        for reference in &entry.references {
+            if let Some(referred) = open.remove(reference) {
+                found.push((referred, How::Referred, because));
+            }
+        }
+        at += 1;
+    }
+    let alone = left.into_iter().filter(|entry| open.contains_key(entry.path));
+    found.extend(alone.map(|entry| (entry, How::Referred, None)));
+}
+
+fn known<'a>(side: &[RuntimePath<'a>]) -> FxHashSet<&'a str> {
     side.iter().map(|entry| entry.path).collect()
 }
 
@@ -472,6 +510,8 @@ fn word(field: &Field) -> String {
 /// A field's two values as text.
 fn values(old: &Derivation<'_>, new: &Derivation<'_>, field: &Field) -> (String, String) {
     let of = |drv: &Derivation<'_>| -> String {
+        // It was read when it was compared.
+        let body = drv.body().unwrap_or_default();
         match field {
             Field::Name => String::new(),
             Field::Outputs => drv.outputs.iter().map(|o| format!("{}\n", o.name)).collect(),
@@ -480,14 +520,14 @@ fn values(old: &Derivation<'_>, new: &Derivation<'_>, field: &Field) -> (String,
                 .iter()
                 .map(|o| format!("{} {}:{}\n", o.name, o.algorithm, o.hash))
                 .collect(),
-            Field::System => drv::plain(drv.system).into_owned(),
-            Field::Builder => drv::plain(drv.builder).into_owned(),
-            Field::Arguments => drv
+            Field::System => drv::plain(body.system).into_owned(),
+            Field::Builder => drv::plain(body.builder).into_owned(),
+            Field::Arguments => body
                 .arguments
                 .iter()
                 .map(|a| format!("{}\n", drv::plain(a)))
                 .collect(),
-            Field::Variable(name) => drv
+            Field::Variable(name) => body
                 .environment
                 .iter()
                 .find(|(key, _)| drv::plain(key) == name.as_str())

@@ -2,12 +2,17 @@
 //! somebody, what differs in them only was rebuilt.
 
 use memchr::memmem::Finder;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
+use std::io::Write;
 use std::sync::LazyLock;
 
 const STORE: &[u8] = b"/nix/store/";
 const HASH: usize = 32;
 static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(STORE));
+
+fn is_digit(byte: &u8) -> bool {
+    byte.is_ascii_digit() || byte.is_ascii_lowercase()
+}
 
 /// A store path in a text: where it begins, and where its hash does.
 fn next_path(text: &[u8], from: usize) -> Option<(usize, usize)> {
@@ -15,7 +20,7 @@ fn next_path(text: &[u8], from: usize) -> Option<(usize, usize)> {
     loop {
         let found = at + FINDER.find(text.get(at..)?)?;
         let hash = found + STORE.len();
-        let is_hash = |part: &[u8]| part.iter().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+        let is_hash = |part: &[u8]| part.iter().all(is_digit);
         if text.get(hash..hash + HASH).is_some_and(is_hash) && text.get(hash + HASH) == Some(&b'-') {
             return Some((found, hash));
         }
@@ -25,19 +30,40 @@ fn next_path(text: &[u8], from: usize) -> Option<(usize, usize)> {
 
 /// Whether nothing differs but the hashes of store paths.
 pub fn same_but_for_hashes(old: &[u8], new: &[u8]) -> bool {
-    let (mut a, mut b) = (0, 0);
-    loop {
-        match (next_path(old, a), next_path(new, b)) {
-            (None, None) => return old[a..] == new[b..],
-            (Some((_, x)), Some((_, y))) => {
-                if old[a..x] != new[b..y] {
-                    return false;
-                }
-                (a, b) = (x + HASH, y + HASH);
-            }
+    if old.len() != new.len() {
+        return false;
+    }
+    let mut at = 0;
+    // Most of both texts is equal: only where it is not, is looked for a path.
+    while let Some(ahead) = mismatch(&old[at..], &new[at..]) {
+        at += ahead;
+        match (hash_around(old, at), hash_around(new, at)) {
+            (Some(end), Some(other)) if end == other => at = end,
             _ => return false,
         }
     }
+    true
+}
+
+/// Where two texts of one length begin to differ.
+fn mismatch(a: &[u8], b: &[u8]) -> Option<usize> {
+    const STEP: usize = 16;
+    let steps = a.chunks_exact(STEP).zip(b.chunks_exact(STEP));
+    let at = STEP * steps.take_while(|(x, y)| x == y).count();
+    let rest = a[at..].iter().zip(&b[at..]).position(|(x, y)| x != y);
+    rest.map(|ahead| at + ahead)
+}
+
+/// The end of a store path's hash that the byte `at` is part of.
+fn hash_around(text: &[u8], at: usize) -> Option<usize> {
+    let before = &text[..at];
+    let inside = before.iter().rev().take(HASH).take_while(|b| is_digit(b)).count();
+    let (begin, end) = (at - inside, at - inside + HASH);
+    let is_path = inside < HASH
+        && text[..begin].ends_with(STORE)
+        && text.get(end) == Some(&b'-')
+        && text[at..end].iter().all(is_digit);
+    is_path.then_some(end)
 }
 
 /// What a store path stands for.
@@ -50,15 +76,39 @@ pub enum Token<'a> {
 }
 
 /// What the hashes in a text stand for, by hash.
-pub type Tokens<'a> = HashMap<&'a [u8], Token<'a>>;
+pub type Tokens<'a> = FxHashMap<&'a [u8], Token<'a>>;
 
 /// The 32 digits of a full store path.
 pub fn hash_of(path: &str) -> Option<&[u8]> {
     path.as_bytes().get(STORE.len()..STORE.len() + HASH)
 }
 
+/// Whether two texts are equal once each store path is replaced by what it stands for.
+pub fn same_but_for_tokens((old, before): (&[u8], &Tokens<'_>), (new, after): (&[u8], &Tokens<'_>)) -> bool {
+    let (mut a, mut b) = (0, 0);
+    // In step, as long as each path stands for the same as the other's: mostly to the end.
+    loop {
+        match (next_path(old, a), next_path(new, b)) {
+            (None, None) if old[a..] == new[b..] => return true,
+            (Some((begin, x)), Some((other, y))) if old[a..begin] == new[b..other] => {
+                let (name, renamed) = (x + HASH, y + HASH);
+                match (before.get(&old[x..name]), after.get(&new[y..renamed])) {
+                    (None, None) => (a, b) = (name, renamed),
+                    (Some(Token::Paired(..)), other) if other == before.get(&old[x..name]) => {
+                        a = name + name_length(&old[name..]);
+                        b = renamed + name_length(&new[renamed..]);
+                    }
+                    _ => break,
+                }
+            }
+            _ => break,
+        }
+    }
+    canonical(old, before) == canonical(new, after)
+}
+
 /// A text as it compares with another side's: each store path replaced by what it stands for.
-pub fn canonical(text: &[u8], tokens: &Tokens<'_>) -> Vec<u8> {
+fn canonical(text: &[u8], tokens: &Tokens<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some((begin, hash)) = next_path(text, at) {
@@ -72,7 +122,8 @@ pub fn canonical(text: &[u8], tokens: &Tokens<'_>) -> Vec<u8> {
                 at = name;
             }
             Some(Token::Paired(number, output)) => {
-                out.extend_from_slice(format!("\0{number}.{output}\0").as_bytes());
+                // Writing to memory cannot fail.
+                let _ = write!(out, "\0{number}.{output}\0");
                 at = end;
             }
             Some(Token::Alone) => match word(text, begin, end) {
@@ -180,18 +231,24 @@ mod tests {
     #[test]
     fn what_an_input_is_called_does_not_count_where_it_is_paired() {
         let (old, new) = (path('a', "x-1-dev"), path('b', "x-2-dev"));
-        let tokens = |path: &'static str| Tokens::from([(hash_of(path).unwrap(), Token::Paired(3, "dev"))]);
+        let tokens =
+            |path: &'static str| Tokens::from_iter([(hash_of(path).unwrap(), Token::Paired(3, "dev"))]);
         let (old, new): (&'static str, &'static str) = (old.leak(), new.leak());
-        let a = canonical(format!("-I{old}/include").as_bytes(), &tokens(old));
-        let b = canonical(format!("-I{new}/include").as_bytes(), &tokens(new));
-        assert_eq!(a, b);
-        assert_eq!(a, b"-I\x003.dev\x00/include");
+        let texts = [old, new].map(|path| format!("-I{path}/include"));
+        let [a, b] = [(&texts[0], tokens(old)), (&texts[1], tokens(new))];
+        for side in [&a, &b] {
+            assert_eq!(canonical(side.0.as_bytes(), &side.1), b"-I\x003.dev\x00/include");
+        }
+        assert!(same_but_for_tokens(
+            (a.0.as_bytes(), &a.1),
+            (b.0.as_bytes(), &b.1)
+        ));
     }
 
     #[test]
     fn a_word_that_only_one_side_has_is_left_out_of_its_list_and_of_nothing_else() {
         let alone: &'static str = path('a', "x").leak();
-        let tokens = Tokens::from([(hash_of(alone).unwrap(), Token::Alone)]);
+        let tokens = Tokens::from_iter([(hash_of(alone).unwrap(), Token::Alone)]);
         let out = |text: &str| String::from_utf8(canonical(text.as_bytes(), &tokens)).unwrap();
         assert_eq!(out(alone), "");
         assert_eq!(out(&format!("a {alone} b")), "a b");
@@ -203,12 +260,55 @@ mod tests {
         assert_eq!(out(&format!("x={alone} b")), format!("x={alone} b"));
     }
 
+    /// What the quick ways must agree with: every hash blanked.
+    fn blanked(text: &[u8]) -> Vec<u8> {
+        let mut out = text.to_vec();
+        let mut at = 0;
+        while let Some((_, hash)) = next_path(text, at) {
+            out[hash..hash + HASH].fill(b'*');
+            at = hash + HASH;
+        }
+        out
+    }
+
     proptest! {
         #[test]
-        fn nothing_panics(text in "(/nix/store/|[a-z0-9]{32}-|[ \\\\\"n=a]){0,12}") {
-            let tokens = Tokens::new();
-            let _ = canonical(text.as_bytes(), &tokens);
-            prop_assert!(same_but_for_hashes(text.as_bytes(), text.as_bytes()));
+        fn nothing_panics_and_the_quick_ways_say_the_same(
+            parts in proptest::collection::vec(("(/nix/store/)?", "[ab]{31,33}|[aB]{32}|", "-?[ \\\\\"n=a]?"), 0..8),
+            other in proptest::collection::vec("[ab]{31,33}|[aB]{32}|", 8),
+            known in 0..4usize,
+        ) {
+            let text = |hashes: &dyn Fn(usize) -> String| -> String {
+                let parts = parts.iter().enumerate();
+                parts.map(|(at, (store, _, rest))| format!("{store}{}{rest}", hashes(at))).collect()
+            };
+            let old = text(&|at| parts[at].1.clone());
+            let new = text(&|at| if at % 2 == 0 { other[at].clone() } else { parts[at].1.clone() });
+            let (old, new) = (old.as_bytes(), new.as_bytes());
+            prop_assert_eq!(same_but_for_hashes(old, new), blanked(old) == blanked(new));
+            prop_assert!(same_but_for_hashes(old, old));
+            // Some of the paths are known.
+            let tokens = |text: &'_ [u8]| -> Vec<(Vec<u8>, Token<'static>)> {
+                let mut tokens = Vec::new();
+                let mut at = 0;
+                while let Some((_, hash)) = next_path(text, at) {
+                    let token = match tokens.len() {
+                        n if n == known => Token::Alone,
+                        n => Token::Paired(n % 2, "out"),
+                    };
+                    tokens.push((text[hash..hash + HASH].to_vec(), token));
+                    at = hash + HASH;
+                }
+                tokens.truncate(known + 1);
+                tokens
+            };
+            let (before, after) = (tokens(old), tokens(new));
+            let before: Tokens<'_> = before.iter().map(|(hash, token)| (hash.as_slice(), *token)).collect();
+            let after: Tokens<'_> = after.iter().map(|(hash, token)| (hash.as_slice(), *token)).collect();
+            prop_assert_eq!(
+                same_but_for_tokens((old, &before), (new, &after)),
+                canonical(old, &before) == canonical(new, &after)
+            );
         }
     }
 }

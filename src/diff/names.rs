@@ -20,24 +20,54 @@ const OUTPUTS: &[&str] = &[
     "dist", "doc", "texdoc", "tex", "devdoc", "dev", "data", "man", "debug", "bin", "devtools", "lib", "info",
 ];
 
-impl PackageName {
+/// The same, borrowed from where it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NameParts<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+    pub output: &'a str,
+}
+
+impl<'a> NameParts<'a> {
     /// Takes a store path's name apart; `deriver` is the name of its derivation (with or without `.drv`).
-    pub fn parse(store_name: &str, deriver: Option<&str>) -> Self {
+    pub fn parse(store_name: &'a str, deriver: Option<&'a str>) -> Self {
         let (derivation, output) = deriver
             .map(|name| name.strip_suffix(".drv").unwrap_or(name))
             .and_then(|name| Some((name, output_of(store_name, name)?)))
             .unwrap_or_else(|| guess(store_name));
         let (name, version) = parse_drv_name(derivation);
-        PackageName {
-            name: name.to_string(),
-            version: version.to_string(),
-            output: output.to_string(),
+        NameParts {
+            name,
+            version,
+            output,
         }
     }
 
     /// Takes a full store path apart.
-    pub fn of_path(path: &str, deriver: Option<&str>) -> Self {
+    pub fn of_path(path: &'a str, deriver: Option<&'a str>) -> Self {
         Self::parse(name_of(path), deriver.map(name_of))
+    }
+}
+
+impl PackageName {
+    /// As [`NameParts::parse`].
+    pub fn parse(store_name: &str, deriver: Option<&str>) -> Self {
+        NameParts::parse(store_name, deriver).into()
+    }
+
+    /// As [`NameParts::of_path`].
+    pub fn of_path(path: &str, deriver: Option<&str>) -> Self {
+        NameParts::of_path(path, deriver).into()
+    }
+}
+
+impl From<NameParts<'_>> for PackageName {
+    fn from(parts: NameParts<'_>) -> Self {
+        PackageName {
+            name: parts.name.to_owned(),
+            version: parts.version.to_owned(),
+            output: parts.output.to_owned(),
+        }
     }
 }
 

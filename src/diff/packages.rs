@@ -4,10 +4,10 @@
 //! openssl, a linux and its older sibling), the versions both sides have are compared with each other, and only what is
 //! left is paired as a move from one version to another.
 
-use super::names::{PackageName, compare_versions, components};
+use super::names::{NameParts, compare_versions, components};
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// One path of a closure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,31 +80,38 @@ pub struct PackageDiff {
     pub totals: Totals,
 }
 
-/// One version of a package in one closure: output to its paths, with their sizes.
-type Version<'a> = BTreeMap<String, BTreeMap<&'a str, u64>>;
-/// Package name to version to that.
-type Packages<'a> = BTreeMap<String, BTreeMap<String, Version<'a>>>;
-
-/// Packages by name, those of `names` alone.
-fn collect<'a>(named: &[(&'a str, u64, PackageName)], names: &BTreeSet<&str>) -> Packages<'a> {
-    let mut packages = Packages::new();
-    for (path, bytes, name) in named
-        .iter()
-        .filter(|(_, _, name)| names.contains(name.name.as_str()))
-    {
-        let name = name.clone();
-        let version = packages
-            .entry(name.name)
-            .or_default()
-            .entry(name.version)
-            .or_default();
-        version.entry(name.output).or_default().insert(path, *bytes);
-    }
-    packages
+/// A path whose name was taken apart; in the order of names, versions, outputs, paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Named<'a> {
+    parts: NameParts<'a>,
+    path: &'a str,
+    bytes: u64,
 }
 
-fn paths<'a>(version: &'a Version<'a>) -> impl Iterator<Item = (&'a str, u64)> {
-    version.values().flatten().map(|(path, bytes)| (*path, *bytes))
+/// One side in the order of paths, each once.
+fn in_order<'a>(side: impl IntoIterator<Item = PathSize<'a>>) -> Vec<PathSize<'a>> {
+    let mut side: Vec<PathSize<'a>> = side.into_iter().collect();
+    side.sort_by(|a, b| a.path.cmp(b.path));
+    side.dedup_by(|later, first| later.path == first.path);
+    side
+}
+
+/// What both sides have under one key, in the order of keys; both lists are sorted by it.
+fn beside<'l, T, K: Ord>(old: &'l [T], new: &'l [T], key: impl Fn(&T) -> K) -> Vec<(&'l [T], &'l [T])> {
+    let mut groups = Vec::new();
+    let (mut old, mut new) = (old, new);
+    loop {
+        let least = match (old.first().map(&key), new.first().map(&key)) {
+            (None, None) => return groups,
+            (Some(a), Some(b)) => a.min(b),
+            (Some(one), None) | (None, Some(one)) => one,
+        };
+        let count = |side: &[T]| side.iter().take_while(|item| key(item) == least).count();
+        let (before, others) = old.split_at(count(old));
+        let (after, more) = new.split_at(count(new));
+        groups.push((before, after));
+        (old, new) = (others, more);
+    }
 }
 
 impl PackageDiff {
@@ -113,97 +120,73 @@ impl PackageDiff {
         old: impl IntoIterator<Item = PathSize<'a>>,
         new: impl IntoIterator<Item = PathSize<'a>>,
     ) -> PackageDiff {
-        let old: BTreeMap<&'a str, PathSize<'a>> = old.into_iter().map(|entry| (entry.path, entry)).collect();
-        let new: BTreeMap<&'a str, PathSize<'a>> = new.into_iter().map(|entry| (entry.path, entry)).collect();
-        let bytes = |side: &BTreeMap<&str, PathSize<'_>>| {
-            side.values().fold(0u64, |sum, e| sum.saturating_add(e.bytes))
-        };
+        let (old, new) = (in_order(old), in_order(new));
+        let bytes = |side: &[PathSize<'_>]| side.iter().fold(0u64, |sum, e| sum.saturating_add(e.bytes));
         let mut diff = PackageDiff {
             totals: Totals {
                 paths_before: old.len(),
                 paths_after: new.len(),
                 bytes_before: bytes(&old),
                 bytes_after: bytes(&new),
-                paths_new: new.keys().filter(|path| !old.contains_key(*path)).count(),
-                paths_gone: old.keys().filter(|path| !new.contains_key(*path)).count(),
+                ..Totals::default()
             },
             ..PackageDiff::default()
         };
-        // The same path may come with a deriver on one side only; it must bear one name on both.
-        let merged = |side: &BTreeMap<&'a str, PathSize<'a>>, other: &BTreeMap<&'a str, PathSize<'a>>| {
-            let named = side.iter().map(|(path, entry)| {
-                let known = match other.get(path) {
-                    Some(twin) => entry.deriver.into_iter().chain(twin.deriver).min(),
-                    None => entry.deriver,
-                };
-                (*path, entry.bytes, PackageName::of_path(path, known))
-            });
-            named.collect::<Vec<_>>()
-        };
-        let (before, after) = (merged(&old, &new), merged(&new, &old));
+        let (mut before, mut after) = (Vec::with_capacity(old.len()), Vec::with_capacity(new.len()));
         // Only packages with a path that came or went differ.
-        let came = after.iter().filter(|(path, ..)| !old.contains_key(path));
-        let went = before.iter().filter(|(path, ..)| !new.contains_key(path));
-        let moved: BTreeSet<&str> = came.chain(went).map(|(_, _, name)| name.name.as_str()).collect();
-        let (before, after) = (collect(&before, &moved), collect(&after, &moved));
-        let none = BTreeMap::new();
-        let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-        for name in names {
-            diff.package(
-                name,
-                before.get(name).unwrap_or(&none),
-                after.get(name).unwrap_or(&none),
-            );
+        let mut moved: FxHashSet<&str> = FxHashSet::default();
+        for (was, is) in beside(&old, &new, |entry| entry.path) {
+            // The same path may come with a deriver on one side only; it must bear one name on both.
+            let both = was.iter().chain(is);
+            let Some(path) = both.clone().next().map(|entry| entry.path) else {
+                continue;
+            };
+            let parts = NameParts::of_path(path, both.filter_map(|entry| entry.deriver).min());
+            if was.is_empty() || is.is_empty() {
+                moved.insert(parts.name);
+                diff.totals.paths_gone += was.len();
+                diff.totals.paths_new += is.len();
+            }
+            let named = |entry: &PathSize<'a>| Named {
+                parts,
+                path: entry.path,
+                bytes: entry.bytes,
+            };
+            before.extend(was.iter().map(named));
+            after.extend(is.iter().map(named));
+        }
+        for side in [&mut before, &mut after] {
+            side.retain(|entry| moved.contains(entry.parts.name));
+            side.sort_unstable();
+        }
+        for (was, is) in beside(&before, &after, |entry| entry.parts.name) {
+            diff.package(was, is);
         }
         diff
     }
 
-    fn package(
-        &mut self,
-        name: &str,
-        old: &BTreeMap<String, Version<'_>>,
-        new: &BTreeMap<String, Version<'_>>,
-    ) {
-        let mut gone: Vec<&str> = Vec::new();
-        for (version, before) in old {
-            match new.get(version) {
-                Some(after) => self.push(same_version(name, version, before, after)),
-                None => gone.push(version),
+    fn package(&mut self, old: &[Named<'_>], new: &[Named<'_>]) {
+        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        for (before, after) in beside(old, new, |entry| entry.parts.version) {
+            match (before, after) {
+                (before, []) => gone.push(before),
+                ([], after) => come.push(after),
+                (before, after) => self.push(same_version(before, after)),
             }
         }
-        let mut come: Vec<&str> = new
-            .keys()
-            .filter(|v| !old.contains_key(*v))
-            .map(String::as_str)
-            .collect();
         for (from, to) in pair(&mut gone, &mut come) {
-            let kind = match compare_versions(from, to) {
+            let kind = match compare_versions(version(from), version(to)) {
                 Ordering::Less => Kind::Upgraded,
                 Ordering::Greater => Kind::Downgraded,
                 Ordering::Equal => Kind::Rebuilt,
             };
-            self.push(Some(change(
-                kind,
-                name,
-                Some((from, &old[from])),
-                Some((to, &new[to])),
-            )));
+            self.push(Some(change(kind, from, to)));
         }
-        for version in gone {
-            self.push(Some(change(
-                Kind::Removed,
-                name,
-                Some((version, &old[version])),
-                None,
-            )));
+        for before in gone {
+            self.push(Some(change(Kind::Removed, before, &[])));
         }
-        for version in come {
-            self.push(Some(change(
-                Kind::Added,
-                name,
-                None,
-                Some((version, &new[version])),
-            )));
+        for after in come {
+            self.push(Some(change(Kind::Added, &[], after)));
         }
     }
 
@@ -222,8 +205,8 @@ impl PackageDiff {
     pub fn select<'a>(&mut self, paths: impl IntoIterator<Item = PathSize<'a>>) {
         let names = paths
             .into_iter()
-            .map(|entry| PackageName::of_path(entry.path, entry.deriver));
-        let chosen: BTreeSet<(String, String)> = names.map(|name| (name.name, name.version)).collect();
+            .map(|entry| NameParts::of_path(entry.path, entry.deriver));
+        let chosen: FxHashSet<(&str, &str)> = names.map(|parts| (parts.name, parts.version)).collect();
         let lists = [
             &mut self.upgraded,
             &mut self.downgraded,
@@ -233,8 +216,8 @@ impl PackageDiff {
         ];
         for change in lists.into_iter().flatten() {
             let version = change.new.as_ref().or(change.old.as_ref());
-            let key = (change.name.clone(), version.cloned().unwrap_or_default());
-            change.selected = chosen.contains(&key);
+            let version = version.map_or("", String::as_str);
+            change.selected = chosen.contains(&(change.name.as_str(), version));
         }
     }
 
@@ -287,52 +270,56 @@ impl PackageDiff {
 }
 
 /// The same version on both sides: nothing, rebuilt, or with more or fewer outputs.
-fn same_version(name: &str, version: &str, old: &Version<'_>, new: &Version<'_>) -> Option<Change> {
-    let (before, after): (BTreeMap<&str, u64>, BTreeMap<&str, u64>) =
-        (paths(old).collect(), paths(new).collect());
-    if before.keys().eq(after.keys()) {
+fn same_version(old: &[Named<'_>], new: &[Named<'_>]) -> Option<Change> {
+    if old.iter().map(|e| e.path).eq(new.iter().map(|e| e.path)) {
         return None;
     }
-    let come = after.keys().filter(|path| !before.contains_key(*path)).count();
-    let gone = before.keys().filter(|path| !after.contains_key(*path)).count();
+    let lacking = |side: &[Named<'_>], other: &[Named<'_>]| {
+        let other: FxHashSet<&str> = other.iter().map(|entry| entry.path).collect();
+        side.iter().filter(|entry| !other.contains(entry.path)).count()
+    };
+    let (come, gone) = (lacking(new, old), lacking(old, new));
     let kind = match (gone, come) {
         (0, _) => Kind::Added,
         (_, 0) => Kind::Removed,
         _ => Kind::Rebuilt,
     };
-    let mut change = change(kind, name, Some((version, old)), Some((version, new)));
+    let mut change = change(kind, old, new);
     change.paths = if kind == Kind::Removed { gone } else { come };
     Some(change)
 }
 
-fn change(
-    kind: Kind,
-    name: &str,
-    old: Option<(&str, &Version<'_>)>,
-    new: Option<(&str, &Version<'_>)>,
-) -> Change {
-    let none = Version::new();
-    let (before, after) = (old.map_or(&none, |(_, v)| v), new.map_or(&none, |(_, v)| v));
-    let sum = |version: &Version<'_>| paths(version).fold(0u64, |sum, (_, bytes)| sum.saturating_add(bytes));
-    let lacking = |side: &Version<'_>, other: &Version<'_>| -> Vec<String> {
-        side.keys()
-            .filter(|output| !other.contains_key(*output))
-            .cloned()
-            .collect()
+/// The version that all of these are of.
+fn version<'a>(side: &[Named<'a>]) -> &'a str {
+    side.first().map_or("", |entry| entry.parts.version)
+}
+
+fn change(kind: Kind, old: &[Named<'_>], new: &[Named<'_>]) -> Change {
+    let sum = |side: &[Named<'_>]| {
+        side.iter()
+            .fold(0u64, |sum, entry| sum.saturating_add(entry.bytes))
     };
+    let lacking = |side: &[Named<'_>], other: &[Named<'_>]| -> Vec<String> {
+        let mut outputs: Vec<&str> = side.iter().map(|entry| entry.parts.output).collect();
+        outputs.dedup();
+        outputs.retain(|output| other.iter().all(|entry| entry.parts.output != *output));
+        outputs.into_iter().map(str::to_owned).collect()
+    };
+    let named = |side: &[Named<'_>]| side.first().map(|entry| entry.parts.version.to_owned());
+    let name = old.first().or(new.first()).map_or("", |entry| entry.parts.name);
     Change {
         kind,
-        name: name.to_string(),
-        old: old.map(|(version, _)| version.to_string()),
-        new: new.map(|(version, _)| version.to_string()),
-        outputs_added: lacking(after, before),
-        outputs_removed: lacking(before, after),
+        name: name.to_owned(),
+        old: named(old),
+        new: named(new),
+        outputs_added: lacking(new, old),
+        outputs_removed: lacking(old, new),
         paths: if kind == Kind::Removed {
-            paths(before).count()
+            old.len()
         } else {
-            paths(after).count()
+            new.len()
         },
-        bytes: difference(sum(before), sum(after)),
+        bytes: difference(sum(old), sum(new)),
         selected: false,
     }
 }
@@ -342,9 +329,18 @@ fn difference(before: u64, after: u64) -> i64 {
     if after < before { -size } else { size }
 }
 
+/// All paths of one version.
+type Version<'l, 'a> = &'l [Named<'a>];
+
 /// Pairs old versions with new ones, most alike first, and takes them out of the lists; both lists end up in Nix's order.
-fn pair<'a>(old: &mut Vec<&'a str>, new: &mut Vec<&'a str>) -> Vec<(&'a str, &'a str)> {
-    let order = |a: &&str, b: &&str| compare_versions(a, b).then_with(|| a.cmp(b));
+fn pair<'l, 'a>(
+    old: &mut Vec<Version<'l, 'a>>,
+    new: &mut Vec<Version<'l, 'a>>,
+) -> Vec<(Version<'l, 'a>, Version<'l, 'a>)> {
+    let order = |a: &Version<'l, 'a>, b: &Version<'l, 'a>| {
+        let (a, b) = (version(a), version(b));
+        compare_versions(a, b).then_with(|| a.cmp(b))
+    };
     old.sort_by(order);
     new.sort_by(order);
     let mut pairs = Vec::new();
@@ -352,8 +348,8 @@ fn pair<'a>(old: &mut Vec<&'a str>, new: &mut Vec<&'a str>) -> Vec<(&'a str, &'a
         let mut best = (0, 0, 0);
         for (i, a) in old.iter().enumerate() {
             for (j, b) in new.iter().enumerate() {
-                let alike = 1 + components(a)
-                    .zip(components(b))
+                let alike = 1 + components(version(a))
+                    .zip(components(version(b)))
                     .take_while(|(x, y)| x == y)
                     .count();
                 if alike > best.0 {

@@ -1,12 +1,14 @@
 //! Gate 3: what changes, against what runs, and why.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use rustc_hash::FxHashMap;
 
 use super::GateLog;
 use crate::config::InputDrift;
 use crate::diff::{
-    Attribution, Between, Change, Chapter, Explained, InputChange, InputDiff, Kind, PackageDiff, PackageName,
+    Attribution, Between, Change, Chapter, Explained, InputChange, InputDiff, Kind, NameParts, PackageDiff,
     PathSize, RuntimePath, chapters, titles,
 };
 use crate::failure::Failure;
@@ -49,11 +51,21 @@ impl Difference {
         unshared: Option<&Unshared>,
         between: Option<Between>,
     ) -> (Difference, Option<String>) {
-        let mut packages = PackageDiff::new(old.sizes(), new.sizes());
-        packages.select(selected(old).chain(selected(new)));
-        let explained = unshared.map(|unshared| {
-            let roots = (unshared.old.as_str(), unshared.new.as_str());
-            Explained::new(&unshared.texts(), roots, &runtime(old), &runtime(new))
+        // Neither asks the other anything.
+        let (packages, explained) = std::thread::scope(|scope| {
+            let packages = scope.spawn(|| {
+                let mut packages = PackageDiff::new(old.sizes(), new.sizes());
+                packages.select(selected(old).chain(selected(new)));
+                packages
+            });
+            let explained = unshared.map(|unshared| {
+                let roots = (unshared.old.as_str(), unshared.new.as_str());
+                Explained::new(&unshared.texts(), roots, &runtime(old), &runtime(new))
+            });
+            match packages.join() {
+                Ok(packages) => (packages, explained),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
         });
         let (explained, bad) = match explained {
             Some(Ok(explained)) => (Some(explained), None),
@@ -75,18 +87,24 @@ impl Difference {
 
     fn find_roots(&mut self, old: &Closure, new: &Closure) {
         let Some(explained) = &self.explained else { return };
-        let mut by_name: BTreeMap<(String, String), BTreeSet<usize>> = BTreeMap::new();
+        let roots: FxHashMap<&str, Vec<usize>> = explained
+            .each()
+            .map(|(path, roots)| (path, roots.take(ROOTS).collect()))
+            .collect();
+        let mut by_name: FxHashMap<(&str, &str), Vec<&[usize]>> = FxHashMap::default();
         for entry in old.sizes().chain(new.sizes()) {
-            if explained.how(entry.path).is_some() {
-                let name = PackageName::of_path(entry.path, entry.deriver);
-                let roots = by_name.entry((name.name, name.version)).or_default();
-                roots.extend(explained.roots_of(entry.path).into_iter().take(ROOTS));
+            if let Some(roots) = roots.get(entry.path) {
+                let parts = NameParts::of_path(entry.path, entry.deriver);
+                by_name
+                    .entry((parts.name, parts.version))
+                    .or_default()
+                    .push(roots);
             }
         }
         let of = |change: &Change| -> Vec<usize> {
             let versions = change.old.iter().chain(&change.new);
-            let found = versions.filter_map(|version| by_name.get(&(change.name.clone(), version.clone())));
-            let roots: BTreeSet<usize> = found.flatten().copied().collect();
+            let found = versions.filter_map(|version| by_name.get(&(change.name.as_str(), version.as_str())));
+            let roots: BTreeSet<usize> = found.flatten().copied().flatten().copied().collect();
             roots.into_iter().take(ROOTS).collect()
         };
         self.roots = self.packages.changes().map(of).collect();
