@@ -1,7 +1,9 @@
 //! The Nix module against a real Nix and its store. Ignored by default: `cargo test --test nix_live -- --ignored` where
 //! `nix`, `git` and a store that may be written to are at hand (the lab has them).
 
+use git_nixgate::failure::Failure;
 use git_nixgate::nix::*;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -303,6 +305,93 @@ fn a_flake_lists_its_hosts_and_says_what_is_wrong_with_them() {
         let nobody = StorePath::new("/nix/store/00000000000000000000000000000000-nobody").unwrap();
         let failure = closure(&exec, &nobody, SOON).await.unwrap_err();
         assert!(failure.to_string().contains("is not valid"), "{failure}");
+    });
+}
+
+/// The same programs, as if they ran on another host: nothing is read in process.
+struct Elsewhere;
+
+impl Exec for Elsewhere {
+    async fn exec(
+        &self,
+        argv: &[String],
+        env: &[(String, String)],
+        stdin: Option<Vec<u8>>,
+        deadline: Duration,
+    ) -> Result<ExecOutput, Failure> {
+        LocalExec.exec(argv, env, stdin, deadline).await
+    }
+}
+
+/// This machine without programs: only what is read in process is found.
+struct InProcess;
+
+impl Exec for InProcess {
+    fn is_here(&self) -> bool {
+        true
+    }
+
+    async fn exec(
+        &self,
+        argv: &[String],
+        _: &[(String, String)],
+        _: Option<Vec<u8>>,
+        _: Duration,
+    ) -> Result<ExecOutput, Failure> {
+        Err(Failure::usage(format!("no program is wanted: {argv:?}")))
+    }
+}
+
+#[test]
+#[ignore = "needs Nix"]
+fn what_is_read_in_process_is_what_the_programs_say() {
+    run(async {
+        let labs = [lab().await, lab().await];
+        let mut built = Vec::new();
+        for lab in &labs {
+            built.push(build(&LocalExec, &lab.request("cortex")).await.unwrap());
+        }
+        // Beside two small ones whatever systems there are.
+        let mut all: Vec<StorePath> = built.iter().map(|built| built.toplevel.clone()).collect();
+        for entry in std::fs::read_dir("/nix/store").unwrap() {
+            let path = StorePath::new(entry.unwrap().path().to_str().unwrap());
+            let is_system =
+                |path: &StorePath| path.name().starts_with("nixos-system-") && !path.is_derivation();
+            all.extend(path.ok().filter(is_system));
+        }
+        let mut in_process = 0;
+        for toplevel in &all {
+            let Ok(said) = closure(&Elsewhere, toplevel, SOON).await else {
+                continue;
+            };
+            match closure(&InProcess, toplevel, SOON).await {
+                Ok(read) => {
+                    assert_eq!(read, said);
+                    in_process += 1;
+                }
+                // SQLite reads a database in WAL mode only where its files are, or can be made.
+                Err(failure) => assert!(!rustix::process::getuid().is_root(), "{failure}"),
+            }
+            assert_eq!(closure(&LocalExec, toplevel, SOON).await.unwrap(), said);
+        }
+        eprintln!("{} closures, {in_process} of them in process", all.len());
+        let drvs: Vec<StorePath> = built.iter().map(|built| built.drv.clone()).collect();
+        let texts = |unshared: &Unshared| -> BTreeMap<String, Vec<u8>> {
+            let texts = unshared.texts().into_iter();
+            texts
+                .map(|(path, text)| (path.to_owned(), text.to_vec()))
+                .collect()
+        };
+        let said = unshared(&Elsewhere, &drvs[1], &drvs[..1], SOON)
+            .await
+            .unwrap()
+            .unwrap();
+        let read = unshared(&InProcess, &drvs[1], &drvs[..1], SOON)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(texts(&read), texts(&said));
+        assert_eq!(said.texts().len(), 4);
     });
 }
 

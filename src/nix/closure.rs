@@ -204,14 +204,14 @@ pub async fn product<E: Exec>(
     olds: &[StorePath],
     deadline: Duration,
 ) -> Result<Product, Failure> {
+    let derivations = async || match StorePath::new(drv) {
+        Ok(drv) if !olds.is_empty() => super::unshared(exec, &drv, olds, deadline).await.ok().flatten(),
+        _ => None,
+    };
     if exec.is_here()
-        && let Some(closure) = in_process(toplevel.clone()).await
+        && let (Some(closure), unshared) = tokio::join!(in_process(toplevel.clone()), derivations())
     {
         let system = std::fs::read_to_string(format!("{toplevel}/system")).ok();
-        let unshared = match StorePath::new(drv) {
-            Ok(drv) if !olds.is_empty() => super::unshared(exec, &drv, olds, deadline).await.ok().flatten(),
-            _ => None,
-        };
         return Ok(Product {
             closure,
             system: system

@@ -1,128 +1,99 @@
-//! The store of this machine, read in process: its database and its derivations. Everything here is a shortcut; whoever
-//! takes it has the programs to fall back on.
+//! The store of this machine, its database read in process. A shortcut: whoever takes it has the programs to fall back
+//! on, and both say the same (`tests/nix_live.rs`).
 
 use super::closure::{Closure, PathInfo};
 use super::path::{StorePath, sha256_hex};
-use crate::diff::drv;
-use rusqlite::{Connection, OpenFlags};
-use std::collections::{HashMap, HashSet};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rustc_hash::FxHashMap;
 
 /// The database (Nix, `src/libstore/schema.sql`). It is in WAL mode: a reader that may not write needs somebody else's
 /// `-shm` beside it, and fails without. It is never opened as immutable, which would show stale rows while Nix writes.
 const DATABASE: &str = "/nix/var/nix/db/db.sqlite";
 
-/// The ids of a closure's paths, found once for both questions.
-const CLOSURE: &str = "
-    CREATE TEMP TABLE Part AS WITH RECURSIVE part(id) AS (
-        SELECT id FROM ValidPaths WHERE path = ?1
-        UNION
-        SELECT reference FROM part JOIN Refs ON referrer = part.id
-    ) SELECT id FROM part";
+/// The version of its tables (Nix, `src/libstore/local-store.cc`, `nixSchemaVersion`): the one that is known here.
+const SCHEMA: (&str, &str) = ("/nix/var/nix/db/schema", "10");
 
 /// The closure of `toplevel` by the database; `None` where it cannot be read or does not have it.
 pub(super) fn closure(toplevel: &StorePath) -> Option<Closure> {
+    let schema = std::fs::read_to_string(SCHEMA.0).ok()?;
+    if schema.trim() != SCHEMA.1 {
+        return None;
+    }
     closure_in(DATABASE, toplevel).ok().flatten()
 }
 
 fn closure_in(database: &str, toplevel: &StorePath) -> rusqlite::Result<Option<Closure>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(database, flags)?;
-    connection.pragma_update(None, "temp_store", "memory")?;
     // All questions see the same state.
     let reading = connection.transaction()?;
-    let mut paths: HashMap<i64, StorePath> = HashMap::new();
-    let mut entries: HashMap<i64, PathInfo> = HashMap::new();
-    reading.execute(CLOSURE, [toplevel.as_str()])?;
-    let ask = "SELECT ValidPaths.id, path, hash, narSize, deriver FROM Part JOIN ValidPaths USING (id)";
-    let mut statement = reading.prepare(ask)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let id: i64 = row.get(0)?;
-        let (path, hash): (String, String) = (row.get(1)?, row.get(2)?);
-        let (size, deriver): (Option<i64>, Option<String>) = (row.get(3)?, row.get(4)?);
-        let known = (StorePath::new(&path), sha256_hex(&hash));
-        let (Ok(path), Some(nar_hash)) = known else {
+    let mut ask = reading.prepare("SELECT id FROM ValidPaths WHERE path = ?1")?;
+    let Some(top) = ask.query_row([toplevel.as_str()], |row| row.get(0)).optional()? else {
+        return Ok(None);
+    };
+    // From path to path: a recursive query keeps every reference in a table of its own, this every path in a map.
+    let mut ask = reading.prepare("SELECT reference FROM Refs WHERE referrer = ?1")?;
+    let mut ids: Vec<i64> = vec![top];
+    let mut places: FxHashMap<i64, usize> = FxHashMap::from_iter([(top, 0)]);
+    let mut references: Vec<Vec<usize>> = Vec::new();
+    while let Some(id) = ids.get(references.len()) {
+        let mut of_this = Vec::new();
+        let mut rows = ask.query([*id])?;
+        while let Some(row) = rows.next()? {
+            let reference: i64 = row.get(0)?;
+            let place = *places.entry(reference).or_insert(ids.len());
+            if place == ids.len() {
+                ids.push(reference);
+            }
+            of_this.push(place);
+        }
+        references.push(of_this);
+    }
+    let mut ask = reading.prepare("SELECT path, hash, narSize, deriver FROM ValidPaths WHERE id = ?1")?;
+    let mut entries: Vec<PathInfo> = Vec::with_capacity(ids.len());
+    for id in &ids {
+        let mut rows = ask.query([id])?;
+        let Some(row) = rows.next()? else {
             return Ok(None);
         };
-        paths.insert(id, path.clone());
-        let entry = PathInfo {
+        let (path, hash) = (row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?);
+        let (Ok(path), Some(nar_hash)) = (StorePath::new(path), sha256_hex(hash)) else {
+            return Ok(None);
+        };
+        let size: Option<i64> = row.get(2)?;
+        let deriver = row.get_ref(3)?.as_str_or_null()?;
+        entries.push(PathInfo {
             path,
             nar_hash,
             nar_size: size.and_then(|size| size.try_into().ok()).unwrap_or(0),
-            deriver: deriver.and_then(|deriver| StorePath::new(&deriver).ok()),
+            deriver: deriver.and_then(|deriver| StorePath::new(deriver).ok()),
             references: Vec::new(),
-        };
-        entries.insert(id, entry);
+        });
     }
-    let ask = "SELECT referrer, reference FROM Part JOIN Refs ON referrer = Part.id";
-    let mut statement = reading.prepare(ask)?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let (referrer, reference): (i64, i64) = (row.get(0)?, row.get(1)?);
-        if let (Some(entry), Some(path)) = (entries.get_mut(&referrer), paths.get(&reference)) {
-            entry.references.push(path.clone());
-        }
-    }
-    let mut entries: Vec<PathInfo> = entries.into_values().collect();
-    entries.iter_mut().for_each(|entry| entry.references.sort());
-    Ok(Closure::new(toplevel.clone(), entries).ok())
+    Ok(Some(Closure {
+        toplevel: toplevel.clone(),
+        entries: linked(entries, &references),
+    }))
 }
 
-/// The derivations that `old` and `new` do not share, as `unshared.sh` prints them: in turn a path and its text. `None`: one
-/// cannot be read.
-pub(super) fn unshared(old: &StorePath, new: &StorePath) -> Option<Vec<u8>> {
-    unshared_in("", old, new)
-}
-
-/// The same in a file system that begins at `root`.
-pub(super) fn unshared_in(root: &str, old: &StorePath, new: &StorePath) -> Option<Vec<u8>> {
-    let mut printed = Vec::new();
-    let mut seen = [HashSet::from([old.to_string()]), HashSet::from([new.to_string()])];
-    let mut made: [HashSet<String>; 2] = Default::default();
-    let mut ahead = [vec![old.to_string()], vec![new.to_string()]];
-    let mut written = HashSet::new();
-    while ahead.iter().any(|side| !side.is_empty()) {
-        // Each side one level further, then what lies behind those whose outputs the other side does not make.
-        let mut visited: [Vec<(String, Vec<String>)>; 2] = Default::default();
-        for side in [0, 1] {
-            for path in std::mem::take(&mut ahead[side]) {
-                if seen[1 - side].contains(&path) {
-                    continue;
-                }
-                let text = std::fs::read(format!("{root}{path}")).ok()?;
-                let (outputs, inputs) = drv::head(&text).ok()?;
-                let first = outputs.first().map_or("", |output| output.path);
-                // Most inputs were met before.
-                let met = &seen[side];
-                let inputs = inputs
-                    .iter()
-                    .map(|(path, _)| *path)
-                    .filter(|path| !met.contains(*path));
-                let behind = (first.to_owned(), inputs.map(str::to_owned).collect());
-                made[side].extend(outputs.iter().map(|output| output.path.to_owned()));
-                visited[side].push(behind);
-                if written.insert(path.clone()) {
-                    printed.extend_from_slice(path.as_bytes());
-                    printed.push(b'\n');
-                    printed.extend_from_slice(&text);
-                    printed.push(b'\n');
-                }
-            }
-        }
-        for (side, visited) in visited.into_iter().enumerate() {
-            for (output, inputs) in visited {
-                if !output.is_empty() && made[1 - side].contains(&output) {
-                    continue;
-                }
-                for input in inputs {
-                    if seen[side].insert(input.clone()) {
-                        ahead[side].push(input);
-                    }
-                }
-            }
-        }
+/// Puts the entries in order, each with its references, which are given by their places.
+fn linked(entries: Vec<PathInfo>, references: &[Vec<usize>]) -> Vec<PathInfo> {
+    let mut order: Vec<usize> = (0..entries.len()).collect();
+    order.sort_unstable_by(|a, b| entries[*a].path.cmp(&entries[*b].path));
+    let mut ranks = vec![0; entries.len()];
+    for (rank, place) in order.iter().enumerate() {
+        ranks[*place] = rank;
     }
-    Some(printed)
+    let paths: Vec<StorePath> = order.iter().map(|place| entries[*place].path.clone()).collect();
+    let mut entries: Vec<Option<PathInfo>> = entries.into_iter().map(Some).collect();
+    let linked = order.into_iter().filter_map(|place| {
+        let mut entry = entries[place].take()?;
+        let mut ordered: Vec<usize> = references[place].iter().map(|place| ranks[*place]).collect();
+        ordered.sort_unstable();
+        entry.references = ordered.into_iter().map(|rank| paths[rank].clone()).collect();
+        Some(entry)
+    });
+    linked.collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use std::fmt;
+use std::sync::Arc;
 
 /// Where every store path begins. Other store directories are not supported: a NixOS host has this one.
 pub(super) const STORE: &str = "/nix/store/";
@@ -10,9 +11,9 @@ const NIX32: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 /// The length of a store path's hash part.
 const HASH: usize = 32;
 
-/// `/nix/store/<32 digits>-<name>`, and nothing below it.
+/// `/nix/store/<32 digits>-<name>`, and nothing below it. A clone shares the text: closures name each path many times.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StorePath(String);
+pub struct StorePath(Arc<str>);
 
 /// A text that is not a store path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +24,7 @@ impl StorePath {
     /// Checks a full path.
     pub fn new(path: &str) -> Result<Self, BadStorePath> {
         match path.strip_prefix(STORE) {
-            Some(base) if is_base_name(base) => Ok(StorePath(path.to_string())),
+            Some(base) if is_base_name(base) => Ok(StorePath(path.into())),
             _ => Err(BadStorePath(path.chars().take(300).collect())),
         }
     }
@@ -67,14 +68,35 @@ fn is_base_name(base: &str) -> bool {
     let Some((hash, [b'-', name @ ..])) = bytes.split_at_checked(HASH) else {
         return false;
     };
-    hash.iter().all(|b| NIX32.contains(b))
+    hash.iter().all(|b| KINDS[usize::from(*b)] & DIGIT != 0)
         && (1..=211).contains(&name.len())
         && name != b"."
         && name != b".."
-        && name
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"+-._?=".contains(b))
+        && name.iter().all(|b| KINDS[usize::from(*b)] & NAME != 0)
 }
+
+/// May stand in a store path's hash, in its name.
+const DIGIT: u8 = 1;
+const NAME: u8 = 2;
+/// What each byte may be: closures bring tens of thousands of paths.
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        if (byte as u8).is_ascii_alphanumeric()
+            || matches!(byte as u8, b'+' | b'-' | b'.' | b'_' | b'?' | b'=')
+        {
+            kinds[byte] |= NAME;
+        }
+        byte += 1;
+    }
+    let mut digit = 0;
+    while digit < NIX32.len() {
+        kinds[NIX32[digit] as usize] |= DIGIT;
+        digit += 1;
+    }
+    kinds
+};
 
 impl fmt::Display for StorePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,11 +1,15 @@
 //! The derivations that two toplevels do not share, read where they were instantiated, in one command.
 
+mod files;
+
 use super::exec::{Exec, ExecOutput};
 use super::path::StorePath;
 use super::said;
 use crate::failure::{Failure, Reason};
 use std::io::Read;
 use std::time::Duration;
+
+use files::Texts;
 
 /// The script that prints them; a body without a first line of its own.
 pub(super) const SCRIPT: &str = include_str!("unshared.sh");
@@ -17,21 +21,18 @@ const MOST: u64 = 2 << 30;
 pub struct Unshared {
     pub old: StorePath,
     pub new: StorePath,
-    /// In turn a derivation's path and its text, one line each.
-    text: Vec<u8>,
+    texts: Vec<Texts>,
 }
 
 impl Unshared {
     /// Each derivation's path with its text.
     pub fn texts(&self) -> Vec<(&str, &[u8])> {
-        let mut lines = self.text.split(|byte| *byte == b'\n');
-        let mut all = Vec::new();
-        while let (Some(path), Some(text)) = (lines.next(), lines.next()) {
-            if let Ok(path) = std::str::from_utf8(path) {
-                all.push((path, text));
-            }
-        }
-        all
+        let all = self.texts.iter().flat_map(|(text, parts)| {
+            let parts = parts.iter();
+            parts.map(|(path, content)| (&text[path.clone()], &text[content.clone()]))
+        });
+        all.filter_map(|(path, content)| Some((std::str::from_utf8(path).ok()?, content)))
+            .collect()
     }
 
     /// Reads what the script printed; `None`: neither side's derivations are there any more.
@@ -61,7 +62,19 @@ impl Unshared {
             None if old == new => text.clear(),
             None => return Err("the answer breaks off".into()),
         }
-        Ok(Some(Unshared { old, new, text }))
+        // In turn a derivation's path and its text, one line each.
+        let mut parts = Vec::new();
+        let mut ends = memchr::memchr_iter(b'\n', &text);
+        let mut from = 0;
+        while let (Some(path), Some(end)) = (ends.next(), ends.next()) {
+            parts.push((from..path, path + 1..end));
+            from = end + 1;
+        }
+        Ok(Some(Unshared {
+            old,
+            new,
+            texts: vec![(text, parts)],
+        }))
     }
 }
 
@@ -92,8 +105,8 @@ pub async fn unshared<E: Exec>(
     {
         let (old, new) = (old.clone(), new.clone());
         let read = tokio::task::spawn_blocking(move || {
-            let text = super::here::unshared(&old, &new)?;
-            Some(Unshared { old, new, text })
+            let texts = files::read("", &old, &new)?.into();
+            Some(Unshared { old, new, texts })
         });
         return Ok(read.await.ok().flatten());
     }
@@ -161,6 +174,7 @@ mod tests {
             .iter()
             .map(|path| format!("(\"{path}\",[\"out\"])"))
             .collect();
+        let out = format!("{out:0<32}-x");
         format!(
             "Derive([(\"dev\",\"/nix/store/{out}-dev\",\"\",\"\"),(\"out\",\"/nix/store/{out}\",\"\",\"\")],[{}],[],\"s\",\"b\",[\"])],[ \\\" x.drv\"],[(\"a\",\"ü\\n\")])",
             inputs.join(",")
@@ -203,9 +217,20 @@ mod tests {
         }
         // On this machine files are read without it, and come to the same.
         let root = store(&drvs);
-        let files = super::super::here::unshared_in(&root.path().display().to_string(), &read.old, &read.new);
-        let files = String::from_utf8(files.unwrap()).unwrap();
-        assert_eq!(files, String::from_utf8_lossy(&read.text));
+        let texts = files::read(&root.path().display().to_string(), &read.old, &read.new).unwrap();
+        let (old, new) = (read.old.clone(), read.new.clone());
+        let in_files = Unshared {
+            old,
+            new,
+            texts: texts.into(),
+        };
+        let sorted = |unshared: &Unshared| -> BTreeSet<(String, Vec<u8>)> {
+            let texts = unshared.texts().into_iter();
+            texts
+                .map(|(path, text)| (path.to_owned(), text.to_vec()))
+                .collect()
+        };
+        assert_eq!(sorted(&in_files), sorted(&read));
         // The same derivation on both sides needs no text.
         let read = Unshared::parse(&run(&drvs, &[NEW, NEW], &everything))
             .unwrap()
