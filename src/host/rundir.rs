@@ -38,6 +38,7 @@ impl RunDir {
         Self::in_parent(Path::new("/tmp"))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "private: a folder of this process")]
     fn in_parent(parent: &Path) -> io::Result<Self> {
         let private = std::fs::Permissions::from_mode(0o700);
         let dir = tempfile::Builder::new()

@@ -55,7 +55,7 @@ struct Side {
 pub(super) fn read(root: &str, old: &StorePath, new: &StorePath) -> Option<[Texts; 2]> {
     let mut sides = [old, new].map(|top| Side {
         text: top.as_str().as_bytes().to_vec(),
-        ahead: vec![0..top.as_str().len()],
+        ahead: Vec::from([0..top.as_str().len()]),
         ..Side::default()
     });
     let mut seen = [Set::default(), Set::default()];
@@ -72,7 +72,8 @@ pub(super) fn read(root: &str, old: &StorePath, new: &StorePath) -> Option<[Text
             || a.visit(root, mine, [&seen[0], &seen[1]]),
             || b.visit(root, theirs, [&seen[1], &seen[0]]),
         );
-        (visited?, others?);
+        visited?;
+        others?;
         let ([a, b], [mine, theirs]) = (&mut sides, &mut seen);
         both(few, || a.go_on(mine, &made[1]), || b.go_on(theirs, &made[0]));
     }
