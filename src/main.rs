@@ -1,6 +1,7 @@
 //! Parses the command line, runs one command, prints its failure, and ends with its exit code.
 
-#![deny(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
+#![deny(clippy::disallowed_methods)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 use std::io::Write;
 use std::process::ExitCode;

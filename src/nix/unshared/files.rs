@@ -55,7 +55,7 @@ struct Side {
 pub(super) fn read(root: &str, old: &StorePath, new: &StorePath) -> Option<[Texts; 2]> {
     let mut sides = [old, new].map(|top| Side {
         text: top.as_str().as_bytes().to_vec(),
-        ahead: Vec::from([0..top.as_str().len()]),
+        ahead: std::iter::once(0..top.as_str().len()).collect(),
         ..Side::default()
     });
     let mut seen = [Set::default(), Set::default()];
