@@ -6,6 +6,7 @@ mod graph;
 use std::collections::{BTreeMap, BTreeSet};
 
 use git_nixgate::diff::{Explained, How, RootKind};
+use git_nixgate::nix::{StorePath, Unshared};
 use graph::{Changes, System, name};
 
 /// The texts of two systems, each once; `alone`: only those that one of them has alone, as they are read from a builder.
@@ -260,6 +261,65 @@ fn what_several_causes_changed_follows_from_all_of_them() {
         },
     );
     assert_eq!(explained.roots.len(), 8);
+}
+
+/// What a release's journal keeps of its derivations: how many bytes, and that all is told from it as before.
+fn kept(changes: &Changes, chain: bool) -> usize {
+    let none = Changes::default();
+    let old = System::beside(2_000, chain, &none, changes);
+    let new = System::new(2_000, chain, changes);
+    let path = |path: &str| StorePath::new(path).expect("a store path");
+    let alone = texts(&old, &new, true);
+    let packed = Unshared::new(path(&old.root), path(&new.root), alone.iter().copied()).packed();
+    let read = Unshared::kept(&packed).expect("what was kept");
+    assert_eq!((read.old.as_str(), read.new.as_str()), (&*old.root, &*new.root));
+    let (before, after) = (old.runtime(), new.runtime());
+    let told = Explained::new(&read.texts(), (&old.root, &new.root), &before, &after).expect("two systems");
+    let direct = explain(&old, &new, true);
+    assert_eq!(told.roots, direct.roots);
+    assert!(told.changed().eq(direct.changed()));
+    packed.len()
+}
+
+#[test]
+fn what_a_journal_keeps_of_2000_packages_is_small_and_enough() {
+    let mass = Changes {
+        silent: BTreeSet::from([0]),
+        ..Changes::default()
+    };
+    let leaf = Changes {
+        bumped: BTreeSet::from([1_999]),
+        ..Changes::default()
+    };
+    let (mass, leaf) = (kept(&mass, true), kept(&leaf, false));
+    println!("kept of 2,000 packages: all rebuilt {mass} bytes, one leaf {leaf} bytes");
+    assert!(mass < 1 << 20 && leaf < 16 << 10, "{mass} {leaf}");
+    assert_eq!(Unshared::kept(b"something else"), None);
+}
+
+#[test]
+fn systems_in_between_join_what_two_do_not_share() {
+    let none = Changes::default();
+    let (one, both) = (
+        Changes {
+            bumped: BTreeSet::from([120]),
+            ..Changes::default()
+        },
+        Changes {
+            bumped: BTreeSet::from([120]),
+            silent: BTreeSet::from([7]),
+            ..Changes::default()
+        },
+    );
+    let [a, b, c] = [&none, &one, &both].map(|changes| System::beside(500, false, changes, &both));
+    let path = |system: &System| StorePath::new(&system.root).expect("a store path");
+    let step = |old: &System, new: &System| Unshared::new(path(old), path(new), texts(old, new, true));
+    let joined = Unshared::joined(path(&a), path(&c), &[step(&a, &b), step(&b, &c)]);
+    let (before, after) = (a.runtime(), c.runtime());
+    let told = Explained::new(&joined.texts(), (&a.root, &c.root), &before, &after).expect("two systems");
+    let direct = explain(&a, &c, true);
+    assert_eq!(told.roots, direct.roots);
+    assert!(told.changed().eq(direct.changed()));
 }
 
 #[test]

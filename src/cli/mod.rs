@@ -45,6 +45,8 @@ pub enum Color {
 pub enum Command {
     /// Set up this repository: .nixgate.toml, fetch refspecs, the pre-push hook
     Init(Init),
+    /// What a release would change and why, whether it would be refused, how long it takes; writes nothing
+    Plan(Plan),
     /// Go through every gate up to dry-activate and change nothing
     Check(Check),
     /// Take a commit through every gate and mark it known-good
@@ -122,6 +124,28 @@ pub struct Causes {
 }
 
 #[derive(Debug, Args)]
+pub struct Plan {
+    /// The target
+    pub target: String,
+    /// Plan for this commit instead of HEAD
+    #[arg(long, value_name = "REV")]
+    pub rev: Option<String>,
+    /// This flake input may have moved, although no commit message names it
+    #[arg(long, value_name = "NAME")]
+    pub accept_input: Vec<String>,
+    #[command(flatten)]
+    pub causes: Causes,
+    /// The lines that were changed in each unit, file and recipe
+    #[arg(long)]
+    pub text: bool,
+    /// Everything: no list is folded
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Debug, Args)]
 pub struct Check {
     /// The target
     pub target: String,
@@ -170,6 +194,9 @@ pub struct Release {
     /// Set the boot default and wait for a reboot instead of switching
     #[arg(long)]
     pub boot: bool,
+    /// Stop after the diff: as `plan`
+    #[arg(long, conflicts_with_all = ["again", "offline", "fixes", "accept_drift", "supersede", "boot", "confirm", "skip_validation", "gc", "cancel_older"])]
+    pub plan: bool,
     /// Ask before the host is switched
     #[arg(long)]
     pub confirm: bool,

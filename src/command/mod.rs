@@ -28,6 +28,7 @@ use crate::ui::{Outcome, Ui};
 pub fn run(command: Command, ui: &Ui) -> Outcome {
     match command {
         Command::Init(args) => init::init(&args, ui),
+        Command::Plan(args) => runs::plan(args, ui),
         Command::Check(args) => runs::check(args, ui),
         Command::Release(args) => runs::release(args, ui),
         Command::Rollback(args) => runs::rollback(args, ui),

@@ -5,7 +5,9 @@ use serde_json::json;
 use super::{person, repository, target, wait, wait_for, world};
 use crate::cli;
 use crate::failure::{Exit, Failure};
-use crate::run::{self, CheckOptions, CompareOptions, Mode, ReleaseOptions, RestoreOptions, Stop};
+use crate::run::{
+    self, CheckOptions, CompareOptions, Mode, PlanOptions, ReleaseOptions, RestoreOptions, Stop,
+};
 use crate::ui::diff::Folds;
 use crate::ui::{self, Ui};
 
@@ -24,7 +26,41 @@ pub(super) fn check(args: cli::Check, ui: &Ui) -> ui::Outcome {
     answer(ui, wait_for(ui, &stop, run))
 }
 
+pub(super) fn plan(args: cli::Plan, ui: &Ui) -> ui::Outcome {
+    let (repo, target, asker) = (repository()?, target(&args.target)?, person(ui));
+    let options = PlanOptions {
+        rev: args.rev,
+        host: args.reach.host,
+        accept_input: args.accept_input,
+        accept_unexplained: args.causes.accept_unexplained,
+        explain: args.causes.explain,
+    };
+    let stop = Stop::default();
+    let planned = wait(run::plan(world(&repo, ui, &asker, &stop), &target, &options))?;
+    let folds = Folds {
+        text: args.text,
+        all: args.all,
+    };
+    ui.answer(
+        &ui::plan::text(&target, &planned, folds, ui.answers),
+        ui::plan::json(&target, &planned),
+    );
+    planned.refused.map_or(Ok(Exit::Done), Err)
+}
+
 pub(super) fn release(args: cli::Release, ui: &Ui) -> ui::Outcome {
+    if args.plan {
+        let args = cli::Plan {
+            target: args.target,
+            rev: args.rev,
+            accept_input: args.accept_input,
+            causes: args.causes,
+            text: false,
+            all: false,
+            reach: args.reach,
+        };
+        return plan(args, ui);
+    }
     let (repo, target, asker) = (repository()?, target(&args.target)?, person(ui));
     let options = ReleaseOptions {
         check: CheckOptions {

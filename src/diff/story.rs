@@ -1,8 +1,9 @@
 //! A difference as a person reads it: the causes first, then what was changed for each, folded.
 
 use super::causes::{Attribution, Between, CauseKind};
-use super::explain::{Explained, Part, Root, RootKind};
+use super::explain::Explained;
 use super::names::{compare_versions, parse_drv_name};
+use super::root::{Part, Root, RootKind};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ pub struct Chapter {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     pub text: String,
+    pub part: Part,
     /// Each field that was changed with its lines, `- …` and `+ …`, indented.
     pub details: Vec<String>,
 }
@@ -58,20 +60,19 @@ pub fn chapters(explained: &Explained, told: Option<(&Between, &Attribution)>) -
             lines: lines(explained, &roots),
         });
     }
-    for (at, cause) in between.causes.iter().enumerate() {
-        if cause.effect == Some(false) {
-            chapters.push(Chapter {
-                title: format!("{}: no effect", title(between, at)),
-                more: Vec::new(),
-                lines: Vec::new(),
-            });
-        }
+    for at in &attribution.idle {
+        chapters.push(Chapter {
+            title: format!("{}: no effect", title(between, *at)),
+            more: Vec::new(),
+            lines: Vec::new(),
+        });
     }
     if !unexplained.is_empty() || !explained.lost.is_empty() {
         unexplained.sort_unstable();
         let mut lines = lines(explained, &unexplained);
         lines.extend(explained.lost.iter().map(|path| Line {
             text: path.clone(),
+            part: Part::Package,
             details: Vec::new(),
         }));
         chapters.push(Chapter {
@@ -165,6 +166,7 @@ fn lines(explained: &Explained, roots: &[usize]) -> Vec<Line> {
             });
             Line {
                 text: format!("{text} ({paths}{times})"),
+                part: same.first.part.clone(),
                 details: details.collect(),
             }
         })
@@ -186,6 +188,19 @@ fn weight(part: &Part) -> u8 {
 }
 
 impl Part {
+    /// Whether this, told by a derivation, is what `held` tells by a file: NixOS names the derivation of an entry of `/etc`
+    /// by its path with dashes, or by its base name.
+    pub fn covers(&self, held: &Part) -> bool {
+        match (self, held) {
+            (Part::Etc(name), Part::Etc(path)) => {
+                name == path
+                    || *name == path.replace('/', "-")
+                    || Some(name.as_str()) == path.rsplit('/').next()
+            }
+            _ => self == held,
+        }
+    }
+
     /// The part in a word or two; empty for what its own name says.
     pub fn word(&self) -> String {
         match self {

@@ -20,12 +20,23 @@ pub enum Entry {
 
 /// How an entry differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct EntryChange {
     pub name: String,
-    /// Nothing differs but the hashes of store paths: what it refers to was rebuilt.
+    /// Nothing differs but the hashes of store paths: what it refers to was rebuilt, or is too big to be read.
     pub only_store_paths: bool,
     /// The lines that went (`- …`) and came (`+ …`), where it is a text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
+    /// Files that it names and that were changed themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileChange>,
+}
+
+/// A file that an entry names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileChange {
+    pub name: String,
     pub lines: Vec<String>,
 }
 
@@ -50,6 +61,7 @@ impl EntryDiff {
                     name: name.clone(),
                     only_store_paths: same_but_for_hashes(before, after),
                     lines: entry_lines(before, after),
+                    files: Vec::new(),
                 }),
                 _ => {}
             }
@@ -57,23 +69,45 @@ impl EntryDiff {
         diff
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    /// The names of all that differs.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let changed = self.changed.iter().map(|change| &change.name);
+        changed
+            .chain(&self.added)
+            .chain(&self.removed)
+            .map(String::as_str)
     }
 
-    /// One line per entry: `~ nginx.service`, `+ …`, `- …`.
-    pub fn lines(&self) -> Vec<String> {
-        let changed = self.changed.iter().map(|change| {
-            let note = if change.only_store_paths {
-                " (store paths only)"
-            } else {
-                ""
+    /// How many were changed, came or went; what was only rebuilt does not count.
+    pub fn count(&self) -> usize {
+        self.changed.len() - self.rebuilt() + self.added.len() + self.removed.len()
+    }
+
+    /// How many were only rebuilt.
+    pub fn rebuilt(&self) -> usize {
+        self.changed
+            .iter()
+            .filter(|change| change.only_store_paths)
+            .count()
+    }
+
+    /// Of those chosen by name each in a few words: `~ nginx.service (nginx.conf)`, `+ …`, `- …`; none that was only
+    /// rebuilt.
+    pub fn named(&self, chosen: impl Fn(&str) -> bool) -> Vec<String> {
+        let changed = self.changed.iter().filter(|change| !change.only_store_paths);
+        let changed = changed.map(|change| {
+            let files: Vec<&str> = change.files.iter().map(|file| file.name.as_str()).collect();
+            let note = match files.is_empty() {
+                true => String::new(),
+                false => format!(" ({})", files.join(", ")),
             };
-            format!("~ {}{note}", change.name)
+            ('~', &change.name, note)
         });
-        changed
-            .chain(self.added.iter().map(|name| format!("+ {name}")))
-            .chain(self.removed.iter().map(|name| format!("- {name}")))
+        let added = self.added.iter().map(|name| ('+', name, String::new()));
+        let removed = self.removed.iter().map(|name| ('-', name, String::new()));
+        let all = changed.chain(added).chain(removed);
+        all.filter(|(_, name, _)| chosen(name))
+            .map(|(mark, name, note)| format!("{mark} {name}{note}"))
             .collect()
     }
 }
@@ -110,7 +144,7 @@ pub fn masked(text: &str) -> String {
 fn entry_lines(old: &Entry, new: &Entry) -> Vec<String> {
     match (old, new) {
         (Entry::Text(old), Entry::Text(new)) | (Entry::Link(old), Entry::Link(new)) => {
-            changed_lines(old, new)
+            changed_words(old, new)
         }
         _ => Vec::new(),
     }
@@ -204,10 +238,9 @@ mod tests {
         ]);
         let diff = EntryDiff::new(&old, &new);
         assert_eq!(
-            diff.lines(),
+            diff.named(|_| true),
             [
                 "~ mask.service",
-                "~ nginx.service (store paths only)",
                 "~ port.service",
                 "+ come.service",
                 "- gone.service",
@@ -216,7 +249,8 @@ mod tests {
         let before = format!("- ExecStart={} 80", store("a"));
         let after = format!("+ ExecStart={} 81", store("a"));
         assert_eq!(diff.changed[2].lines, [before, after]);
-        assert!(EntryDiff::new(&old, &old).is_empty());
+        assert_eq!((diff.count(), diff.rebuilt()), (4, 1));
+        assert_eq!(EntryDiff::new(&old, &old), EntryDiff::default());
     }
 
     #[test]

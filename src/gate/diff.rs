@@ -1,22 +1,21 @@
 //! Gate 3: what changes, against what runs, and why.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+mod policy;
+
+use std::collections::{BTreeSet, HashSet};
 
 use rustc_hash::FxHashMap;
 
 use super::GateLog;
-use crate::config::InputDrift;
 use crate::diff::{
-    Attribution, Between, Change, Chapter, Explained, InputChange, InputDiff, Kind, NameParts, PackageDiff,
-    PathSize, RuntimePath, chapters, titles,
+    Attribution, Between, Change, Chapter, Explained, Held, HeldPath, Kind, NameParts, PackageDiff, Part,
+    PathSize, RuntimePath, chapters, titles, wanted,
 };
-use crate::failure::Failure;
-use crate::git::{CommitNote, Repo};
-use crate::nix::{self, Closure, StorePath, Unshared};
+use crate::nix::{Closure, StorePath, Unshared};
 use crate::plan::{Risk, risk_of};
-use crate::record::Oid;
 use crate::record::evidence::DiffEvidence;
+
+pub use policy::{between, inputs, lock_file, unexplained};
 
 /// How many lines are shown; all that fit go into the record.
 const SHOWN: usize = 40;
@@ -33,6 +32,8 @@ pub struct Difference {
     pub between: Option<Between>,
     /// Both of them brought together.
     pub attribution: Option<Attribution>,
+    /// What the two systems hold, by content; `None` where their files could not be read.
+    pub held: Option<Held>,
     pub risk: Option<(Risk, Vec<String>)>,
     /// The roots of each package's change, in the order of the changes; at most [`ROOTS`] of each.
     pub roots: Vec<Vec<usize>>,
@@ -77,6 +78,7 @@ impl Difference {
             explained,
             between,
             attribution: None,
+            held: None,
             risk: None,
             roots: Vec::new(),
         };
@@ -112,17 +114,58 @@ impl Difference {
 
     /// Ties what was changed to what lies between the commits, again after that has become clearer.
     pub fn attribute(&mut self) {
+        self.risk = self.judged();
         let Some(explained) = &self.explained else { return };
-        let parts = explained
-            .roots
-            .iter()
-            .map(|root| &root.part)
-            .chain(&explained.following);
-        self.risk = Some(risk_of(parts));
         self.attribution = self
             .between
             .as_ref()
             .map(|between| Attribution::new(explained, between));
+    }
+
+    /// What the two systems hold is known now.
+    pub fn hold(&mut self, held: Held) {
+        self.held = Some(held);
+        self.risk = self.judged();
+    }
+
+    fn judged(&self) -> Option<(Risk, Vec<String>)> {
+        if self.explained.is_none() && self.held.is_none() {
+            return None;
+        }
+        let explained = self.explained.iter();
+        let mut parts: Vec<Part> = explained
+            .flat_map(|told| told.roots.iter().map(|root| &root.part).chain(&told.following))
+            .cloned()
+            .collect();
+        let held = self.held.iter().flat_map(Held::changed_parts);
+        let more: Vec<Part> = held
+            .filter(|part| !parts.iter().any(|known| known.covers(part)))
+            .collect();
+        parts.extend(more);
+        Some(risk_of(&parts))
+    }
+
+    /// What is changed by content, one line for each kind of thing, as far as the causes do not tell it; of each at most
+    /// `most` are named.
+    pub fn held_lines(&self, most: usize) -> Vec<String> {
+        let roots = self.explained.iter().flat_map(|told| &told.roots);
+        let told: Vec<&Part> = roots.map(|root| &root.part).collect();
+        self.held
+            .iter()
+            .flat_map(|held| held.lines(most, &told))
+            .collect()
+    }
+
+    /// How many packages moved, and how many units, files and users were changed.
+    pub fn counts(&self) -> (usize, usize) {
+        // To Nix a unit and an entry of /etc are packages too.
+        const PARTS: [&str; 4] = ["unit-", "etc-", "X-Restart-Triggers-", "X-Reload-Triggers-"];
+        let moved = self
+            .packages
+            .changes()
+            .filter(|change| change.kind != Kind::Rebuilt);
+        let packages = moved.filter(|change| !PARTS.iter().any(|start| change.name.starts_with(start)));
+        (packages.count(), self.held.as_ref().map_or(0, Held::count))
     }
 
     /// The causes with what came from each.
@@ -210,13 +253,28 @@ fn runtime(closure: &Closure) -> Vec<RuntimePath<'_>> {
         .collect()
 }
 
+/// The paths whose files tell what two systems hold otherwise: of the old one, then of the new one.
+pub fn to_hold<'a>(old: &'a Closure, new: &'a Closure) -> [Vec<&'a str>; 2] {
+    let known = |side: &'a Closure| -> HashSet<&'a str> { side.paths().map(StorePath::as_str).collect() };
+    let (before, after) = (known(old), known(new));
+    let of = |side: &'a Closure, other: &HashSet<&str>| {
+        let paths = side.entries.iter().map(|entry| HeldPath {
+            path: entry.path.as_str(),
+            bytes: entry.nar_size,
+            references: entry.references.iter().map(StorePath::as_str).collect(),
+        });
+        wanted(side.toplevel.as_str(), &paths.collect::<Vec<_>>(), other)
+    };
+    [of(old, &after), of(new, &before)]
+}
+
 /// Shows the causes, then the packages; what goes into the evidence, and the gate's last words.
 pub fn shown(log: &mut GateLog<'_>, difference: &Difference) -> (DiffEvidence, String) {
     for line in difference.story(FOLDED) {
         log.finding(line);
     }
     let lines = [difference.risk_line(), difference.explained_line()];
-    for line in lines.into_iter().flatten() {
+    for line in lines.into_iter().flatten().chain(difference.held_lines(FOLDED)) {
         log.finding(line);
     }
     let diff = &difference.packages;
@@ -248,157 +306,15 @@ pub fn shown(log: &mut GateLog<'_>, difference: &Difference) -> (DiffEvidence, S
         bytes_delta,
         lines,
         causes: difference.story(usize::MAX),
+        holds: difference
+            .held
+            .iter()
+            .flat_map(|held| held.lines(usize::MAX, &[]))
+            .collect(),
         changed_paths: told.map(|told| told.changed as u64),
         explained_paths: told.map(|told| told.explained as u64),
         risk: difference.risk_line(),
         ..DiffEvidence::default()
     };
     (evidence, headline)
-}
-
-/// Refuses what no cause explains, where causes can be known.
-///
-/// # Errors
-/// Exit 3: something is unexplained, and nobody accepted that.
-pub fn unexplained(log: &mut GateLog<'_>, difference: &Difference, accepted: bool) -> Result<(), Failure> {
-    let Some(told) = &difference.attribution else {
-        return Ok(());
-    };
-    let missing = told.changed - told.explained;
-    if missing == 0 {
-        return Ok(());
-    }
-    let what = format!(
-        "{missing} of {} changed paths are unexplained: neither a flake input nor a file that changed accounts for them",
-        told.changed
-    );
-    if accepted {
-        log.warn(format!("accepted: {what}"));
-        return Ok(());
-    }
-    let mut failure = Failure::refused(what);
-    failure.why = told.unexplained.iter().take(8).cloned().collect();
-    if told.unexplained.len() > 8 {
-        failure
-            .why
-            .push(format!("and {} more", told.unexplained.len() - 8));
-    }
-    Err(failure
-        .next("does it evaluate to the same twice? --impure and what it reads outside the flake are usual reasons")
-        .next("or accept it knowingly: --accept-unexplained"))
-}
-
-/// The flake inputs that moved, and the files that differ, between two commits.
-///
-/// # Errors
-/// git cannot tell. A lock file that cannot be read is a warning.
-pub fn between(
-    log: &mut GateLog<'_>,
-    repo: &Repo,
-    flake: &str,
-    (from, to): (&Oid, &Oid),
-) -> Result<(InputDiff, Between), Failure> {
-    let path = lock_file(flake);
-    let read = |commit: &Oid| -> Result<String, Failure> {
-        let bytes = repo.read_file(commit, &path)?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let inputs = match InputDiff::new(&read(from)?, &read(to)?) {
-        Ok(inputs) => inputs,
-        Err(bad) => {
-            log.warn(format!("flake.lock cannot be compared: {bad}"));
-            InputDiff::default()
-        }
-    };
-    let files = match from == to {
-        true => Vec::new(),
-        false => repo.changed_files(from, to)?,
-    };
-    let revs = [from.to_string(), to.to_string()];
-    let between = Between::new(&inputs, &files, revs, nix::source_path);
-    Ok((inputs, between))
-}
-
-/// `flake.lock` beside the flake.
-pub fn lock_file(flake: &str) -> PathBuf {
-    let path = Path::new(flake).join("flake.lock");
-    path.strip_prefix(".").map(Path::to_path_buf).unwrap_or(path)
-}
-
-/// Judges the flake inputs that moved by the policy.
-///
-/// # Errors
-/// Exit 3 when the policy is `deny` and an input moved undeclared.
-pub fn inputs(
-    log: &mut GateLog<'_>,
-    repo: &Repo,
-    diff: &InputDiff,
-    (from, to): (&Oid, &Oid),
-    (policy, accepted): (InputDrift, &[String]),
-) -> Result<Vec<String>, Failure> {
-    let lines = diff.lines();
-    if policy == InputDrift::Ignore || diff.moved.is_empty() {
-        return Ok(lines);
-    }
-    let notes = repo.commits_between(from, to)?;
-    let undeclared: Vec<&InputChange> = diff
-        .moved
-        .iter()
-        .filter(|c| !declared(c, &notes, accepted))
-        .collect();
-    let names: Vec<&str> = undeclared.iter().map(|change| change.path.as_str()).collect();
-    if names.is_empty() {
-        return Ok(lines);
-    }
-    let what = format!(
-        "flake inputs moved although no commit message names them: {}",
-        names.join(", ")
-    );
-    if policy == InputDrift::Deny {
-        let flags: Vec<String> = names
-            .iter()
-            .map(|name| format!("--accept-input {name}"))
-            .collect();
-        return Err(Failure::refused(what)
-            .why(format!("between {from} and {to}; input-drift = \"deny\""))
-            .next("name them in a commit message (nix flake update --commit-lock-file does)")
-            .next(format!("or accept them: {}", flags.join(" "))));
-    }
-    log.warn(what);
-    Ok(lines)
-}
-
-/// A moved input is declared by a message that names it or, for a transitive one, the input that it sits below.
-fn declared(change: &InputChange, notes: &[CommitNote], accepted: &[String]) -> bool {
-    let parts: Vec<&str> = change.path.split('/').collect();
-    (1..=parts.len()).any(|n| {
-        let path = parts[..n].join("/");
-        accepted.contains(&path) || notes.iter().any(|note| names(&note.message, &path))
-    })
-}
-
-/// Whether a text holds `name` as a word of its own.
-fn names(text: &str, name: &str) -> bool {
-    let word = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
-    text.match_indices(name).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        let after = text[at + name.len()..].chars().next();
-        !before.is_some_and(word) && !after.is_some_and(word)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_names_an_input_only_as_a_word() {
-        assert!(names(
-            "flake.lock: Update\n\n• Updated input 'nixpkgs':\n",
-            "nixpkgs"
-        ));
-        assert!(names("bump nixpkgs", "nixpkgs"));
-        assert!(!names("bump nixpkgs-stable", "nixpkgs"));
-        assert!(!names("no inputs here", "nixpkgs"));
-    }
 }

@@ -8,6 +8,7 @@
 mod build;
 mod closure;
 mod collect;
+mod contents;
 mod copy;
 mod examine;
 mod exec;
@@ -29,6 +30,7 @@ pub use closure::{
     product,
 };
 pub use collect::collect_garbage;
+pub use contents::contents;
 pub use copy::{CopyError, CopyKind, CopyRequest, Missing, archive_inputs, copy, missing};
 pub use examine::{Broken, Database, Examined, Fault, Keeper, StoreHealth, examine, parse as parse_examined};
 pub use exec::{Exec, ExecOutput, LocalExec};

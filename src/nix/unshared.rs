@@ -6,7 +6,8 @@ use super::exec::{Exec, ExecOutput};
 use super::path::StorePath;
 use super::said;
 use crate::failure::{Failure, Reason};
-use std::io::Read;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use files::Texts;
@@ -15,6 +16,8 @@ use files::Texts;
 pub(super) const SCRIPT: &str = include_str!("unshared.sh");
 /// More text than this is not unpacked: real systems have a twentieth of it.
 const MOST: u64 = 2 << 30;
+/// How hard they are packed for keeping: beyond this it takes twice the time for a tenth of the bytes.
+const PACKED: u32 = 6;
 
 /// Derivations of two toplevels, those that both have left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,62 @@ impl Unshared {
         });
         all.filter_map(|(path, content)| Some((std::str::from_utf8(path).ok()?, content)))
             .collect()
+    }
+
+    /// Derivations of two systems, by path and text.
+    pub fn new<'a>(
+        old: StorePath,
+        new: StorePath,
+        texts: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Unshared {
+        let lines = texts.into_iter().flat_map(|(path, text)| [path.as_bytes(), text]);
+        let text = lines.flat_map(|line| [line, b"\n"]).collect::<Vec<_>>().concat();
+        Unshared::of_lines(old, new, text)
+    }
+
+    /// From a text that has in turn a derivation's path and its text, one line each.
+    fn of_lines(old: StorePath, new: StorePath, text: Vec<u8>) -> Unshared {
+        let mut parts = Vec::new();
+        let mut ends = memchr::memchr_iter(b'\n', &text);
+        let mut from = 0;
+        while let (Some(path), Some(end)) = (ends.next(), ends.next()) {
+            parts.push((from..path, path + 1..end));
+            from = end + 1;
+        }
+        let texts = vec![(text, parts)];
+        Unshared { old, new, texts }
+    }
+
+    /// Both systems' derivations where they were read in several steps: `old` to something in between, and so on to `new`.
+    pub fn joined(old: StorePath, new: StorePath, steps: &[Unshared]) -> Unshared {
+        let all: BTreeMap<&str, &[u8]> = steps.iter().flat_map(Unshared::texts).collect();
+        Unshared::new(old, new, all)
+    }
+
+    /// For keeping: gzip of a line `old new`, then in turn a path and its text, those of one name side by side, so that what
+    /// became of a derivation packs well beside it. [`Unshared::kept`] reads it.
+    pub fn packed(&self) -> Vec<u8> {
+        let mut texts = self.texts();
+        let name = |path: &str| path.get("/nix/store/".len() + 33..).unwrap_or(path).to_owned();
+        texts.sort_by_cached_key(|(path, _)| (name(path), (*path).to_owned()));
+        let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(PACKED));
+        let head = format!("{} {}", self.old, self.new);
+        let lines = texts.iter().flat_map(|(path, text)| [path.as_bytes(), *text]);
+        for line in std::iter::once(head.as_bytes()).chain(lines) {
+            // Memory takes whatever is written to it.
+            let _ = writer.write_all(line).and_then(|()| writer.write_all(b"\n"));
+        }
+        writer.finish().unwrap_or_default()
+    }
+
+    /// Reads what [`Unshared::packed`] made; `None`: it is something else.
+    pub fn kept(packed: &[u8]) -> Option<Unshared> {
+        let text = unpacked(packed).ok()?;
+        let end = text.iter().position(|byte| *byte == b'\n')?;
+        let head = std::str::from_utf8(&text[..end]).ok()?;
+        let (old, new) = head.split_once(' ')?;
+        let (old, new) = (StorePath::new(old).ok()?, StorePath::new(new).ok()?);
+        Some(Unshared::of_lines(old, new, text[end + 1..].to_vec()))
     }
 
     /// Reads what the script printed; `None`: neither side's derivations are there any more.
@@ -62,19 +121,7 @@ impl Unshared {
             None if old == new => text.clear(),
             None => return Err("the answer breaks off".into()),
         }
-        // In turn a derivation's path and its text, one line each.
-        let mut parts = Vec::new();
-        let mut ends = memchr::memchr_iter(b'\n', &text);
-        let mut from = 0;
-        while let (Some(path), Some(end)) = (ends.next(), ends.next()) {
-            parts.push((from..path, path + 1..end));
-            from = end + 1;
-        }
-        Ok(Some(Unshared {
-            old,
-            new,
-            texts: vec![(text, parts)],
-        }))
+        Ok(Some(Unshared::of_lines(old, new, text)))
     }
 }
 

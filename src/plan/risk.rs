@@ -63,7 +63,7 @@ impl fmt::Display for Risk {
     }
 }
 
-/// Files in `/etc` that decide who gets in, by the beginning of their base names.
+/// Files in `/etc` that decide who gets in, by the beginning of their names.
 const FILES: &[(&str, &str)] = &[
     ("sshd_config", "the way in"),
     ("sudoers", "privileges"),
@@ -81,7 +81,7 @@ pub fn risk_of<'a>(parts: impl IntoIterator<Item = &'a Part>) -> (Risk, Vec<Stri
             Part::Kernel | Part::Initrd | Part::Systemd | Part::Users | Part::Firewall => Some(part.word()),
             Part::Unit(unit) => risky(unit).map(|why| format!("{unit} ({why})")),
             Part::Etc(entry) => {
-                let known = FILES.iter().find(|(name, _)| entry.starts_with(name));
+                let known = FILES.iter().find(|(name, _)| is_file(entry, name));
                 known.map(|(_, why)| format!("/etc: {entry} ({why})"))
             }
             Part::System | Part::Source | Part::Package => continue,
@@ -96,6 +96,14 @@ pub fn risk_of<'a>(parts: impl IntoIterator<Item = &'a Part>) -> (Risk, Vec<Stri
         (true, false) => (Risk::Medium, medium.into_iter().collect()),
         (true, true) => (Risk::Low, Vec::new()),
     }
+}
+
+/// `sshd_config` matches `sshd_config`, `ssh/sshd_config` and, as NixOS names its derivation, `ssh-sshd_config`.
+fn is_file(entry: &str, name: &str) -> bool {
+    let parts = entry.match_indices(['/', '-']).map(|(at, _)| &entry[at + 1..]);
+    std::iter::once(entry)
+        .chain(parts)
+        .any(|part| part.starts_with(name))
 }
 
 /// `network` matches `network`, `network-setup` and `network@eth0`, not `networkd-dispatcher`.
@@ -164,6 +172,9 @@ mod tests {
             unit("network-addresses-eth0.service"),
             Part::Etc("sshd_config".into()),
             Part::Etc("sudoers".into()),
+            Part::Etc("ssh/sshd_config".into()),
+            Part::Etc("ssh-sshd_config".into()),
+            Part::Etc("pam.d/login".into()),
         ] {
             assert_eq!(
                 risk(&[Part::Package, unit("app.service"), part.clone()]),

@@ -49,6 +49,9 @@ pub struct DiffEvidence {
     /// Each cause, and indented below it what was changed for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
+    /// What the system holds otherwise than before, by content: parts, users, units, files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<String>,
     /// How many paths came or went, and how many of them a cause explains; unknown without both commits and derivations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_paths: Option<u64>,
@@ -57,7 +60,7 @@ pub struct DiffEvidence {
     /// `risk: HIGH (kernel)`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risk: Option<String>,
-    /// How many lines, inputs and causes were cut.
+    /// How many lines of these lists were cut.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more: u64,
 }
@@ -317,6 +320,7 @@ impl Evidence {
             diff.lines.iter_mut().for_each(&mut *f);
             diff.inputs.iter_mut().for_each(&mut *f);
             diff.causes.iter_mut().for_each(&mut *f);
+            diff.holds.iter_mut().for_each(&mut *f);
             diff.risk.iter_mut().for_each(&mut *f);
         }
         if let Some(p) = &mut self.plan {
@@ -349,6 +353,7 @@ impl Evidence {
             keep(&mut diff.lines, most, &mut diff.more);
             keep(&mut diff.inputs, most, &mut diff.more);
             keep(&mut diff.causes, most, &mut diff.more);
+            keep(&mut diff.holds, most, &mut diff.more);
         }
         if let Some(p) = &mut self.plan {
             for units in [

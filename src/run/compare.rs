@@ -3,8 +3,9 @@
 use time::OffsetDateTime;
 use tokio::sync::OnceCell;
 
+use super::hold::hold;
 use super::product::{Bench, Order, early};
-use super::{World, explain, journal, reach, resolve, run_id};
+use super::{World, derivations, explain, journal, reach, resolve, run_id};
 use crate::config::Settings;
 use crate::diff::{Between, InputDiff};
 use crate::failure::Failure;
@@ -70,6 +71,35 @@ pub async fn compare(
     let ledger = resolve::ledger(repo, target, &settings.remote)?;
     let from = named(repo, target, ledger.as_ref(), &options.from)?;
     let to = named(repo, target, ledger.as_ref(), &options.to)?;
+    let sides = (&from, &to);
+    let known = (&settings, ledger.as_ref());
+    let (compared, _) = between(world, target, known, sides, options.explain).await?;
+    Ok(compared)
+}
+
+/// The same for what runs and a commit; with the inputs that moved, where both commits are known.
+///
+/// # Errors
+/// As [`compare`].
+pub(super) async fn with_live(
+    world: World<'_>,
+    target: &Target,
+    known: (&Settings, Option<&Ledger>),
+    commit: Commit,
+    explain: bool,
+) -> Result<(Compared, Option<InputDiff>), Failure> {
+    let to = Named::Commit(Box::new(commit));
+    between(world, target, known, (&Named::Live, &to), explain).await
+}
+
+async fn between(
+    world: World<'_>,
+    target: &Target,
+    (settings, ledger): (&Settings, Option<&Ledger>),
+    (from, to): (&Named, &Named),
+    explain: bool,
+) -> Result<(Compared, Option<InputDiff>), Failure> {
+    let repo = world.repo;
     let head = repo.resolve("HEAD")?;
     // Each has a connection to the builder of its own: each sends its commit.
     let dirs = [
@@ -77,10 +107,10 @@ pub async fn compare(
         RunDir::new().map_err(Failure::from)?,
     ];
     let ids = ["a", "b"].map(|side| format!("{}-{side}", run_id(OffsetDateTime::now_utc())));
-    let of = [&from, &to].map(|named| settings_of(repo, target, named, &settings));
+    let of = [from, to].map(|named| settings_of(repo, target, named, settings));
     let order = |side: usize| Order {
         repo,
-        commit: match [&from, &to][side] {
+        commit: match [from, to][side] {
             Named::Commit(commit) => commit,
             _ => &head,
         },
@@ -94,14 +124,14 @@ pub async fn compare(
     let work = Work {
         world,
         target,
-        settings: &settings,
-        ledger: ledger.as_ref(),
+        settings,
+        ledger,
         log: GateLog::new(world.watcher),
         session: OnceCell::new(),
     };
     let benches = (Bench::default(), Bench::default());
-    let sides = ((&from, &orders.0, &benches.0), (&to, &orders.1, &benches.1));
-    let result = work.compared(sides, &dirs[1], options.explain).await;
+    let sides = ((from, &orders.0, &benches.0), (to, &orders.1, &benches.1));
+    let result = work.compared(sides, &dirs[1], explain).await;
     tokio::join!(orders.0.clear(benches.0), orders.1.clear(benches.1));
     if let Some(session) = work.session.into_inner() {
         session.close().await;
@@ -177,7 +207,7 @@ impl Work<'_> {
         (from, to): (Place3<'_, '_>, Place3<'_, '_>),
         dir: &RunDir,
         prove: bool,
-    ) -> Result<Compared, Failure> {
+    ) -> Result<(Compared, Option<InputDiff>), Failure> {
         let (old, new) = tokio::join!(self.whole(from, dir), self.whole(to, dir));
         let (old, new) = (old?, new?);
         let between = match (&old.commit, &new.commit) {
@@ -198,6 +228,16 @@ impl Work<'_> {
             true => None,
             false => self.derivations((&old, &new), to, dir).await,
         };
+        let between = between.map(|mut between| {
+            if same {
+                // Whatever lies between them, nothing came of it.
+                between
+                    .causes
+                    .iter_mut()
+                    .for_each(|cause| cause.effect = Some(false));
+            }
+            between
+        });
         let (mut difference, bad) =
             Difference::new((&old.closure, &new.closure), derivations.as_ref(), between);
         if let Some(bad) = bad {
@@ -214,11 +254,26 @@ impl Work<'_> {
             let sides = (&derivations.old, &derivations.new);
             explain::prove(&self.log, &mut difference, (to.1, place, to.2), sides, moved).await;
         }
-        Ok(Compared {
+        if !same {
+            let live = [from, to]
+                .iter()
+                .any(|(named, _, _)| matches!(named, Named::Live));
+            let builder = self.builder(to, dir).await.ok();
+            // The host is asked where it was asked before.
+            let host = match live || builder.is_none() || self.session.initialized() {
+                true => self.host(dir).await.ok().map(Place::Host),
+                false => None,
+            };
+            let places: Vec<Place<'_>> = builder.into_iter().chain(host).collect();
+            let closures = (&old.closure, &new.closure);
+            hold(&self.log, &mut difference, closures, &places).await;
+        }
+        let compared = Compared {
             from: old.side,
             to: new.side,
             difference,
-        })
+        };
+        Ok((compared, moved))
     }
 
     /// The connection to the target, made when something is asked of it.
@@ -345,22 +400,18 @@ impl Work<'_> {
     ) -> Option<Unshared> {
         let drv = new.drv.as_ref().or(new.closure.deriver())?;
         let olds: Vec<StorePath> = old.drv.iter().chain(old.closure.deriver()).cloned().collect();
-        let read = match self.builder(to, dir).await {
-            Ok(place) => {
-                let read = nix::unshared(&place, drv, &olds, self.settings.timeouts.build).await;
-                read.map(|found| {
-                    found.ok_or_else(|| format!("{} has not all of the derivations", place.name()))
-                })
+        let place = self.builder(to, dir).await.map_err(|failure| failure.what);
+        let of = (self.world.repo, self.target);
+        match derivations::read(of, place, &olds, drv, self.settings.timeouts.build).await {
+            Ok((unshared, note)) => {
+                note.into_iter().for_each(|note| self.log.note(note));
+                Some(unshared)
             }
-            Err(failure) => Err(failure),
-        };
-        let why = match read {
-            Ok(Ok(unshared)) => return Some(unshared),
-            Ok(Err(why)) => why,
-            Err(failure) => failure.what,
-        };
-        self.log.note(format!("{why}: told by names alone"));
-        None
+            Err(why) => {
+                self.log.note(format!("{why}: told by names alone"));
+                None
+            }
+        }
     }
 }
 

@@ -149,6 +149,10 @@ pub const HOST_LOG: &str = "host.log";
 /// The candidate's closure, in a release's journal: a line `path sha256:hash size deriver` for each path.
 pub const CLOSURE: &str = "closure";
 
+/// The derivations that the candidate does not share with what ran before, in the journal of a release that came to its
+/// commit: see `Unshared::packed`.
+pub const DERIVATIONS: &str = "derivations";
+
 /// The list that is kept as [`CLOSURE`].
 pub fn closure_list(closure: &Closure) -> String {
     let line = |entry: &PathInfo| {

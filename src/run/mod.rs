@@ -4,14 +4,17 @@ mod back;
 pub mod cancel;
 mod compare;
 mod deliver;
+mod derivations;
 mod early;
 mod explain;
 mod finish;
+mod hold;
 mod hooks;
 pub mod journal;
 mod live;
 mod logs;
 mod mark;
+mod plan;
 mod prepare;
 mod product;
 mod prune;
@@ -33,6 +36,7 @@ mod trust;
 
 use std::io::Read;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use time::OffsetDateTime;
 
@@ -49,6 +53,7 @@ pub use compare::{CompareOptions, Compared, Side, compare};
 pub use deliver::Outcome;
 pub use live::live_defects;
 pub use logs::{LogsOptions, logs};
+pub use plan::{PlanOptions, Planned, plan};
 pub use prune::{PruneOptions, Pruned, prune};
 pub use publish::publish;
 pub use reach::{endpoint, health, live};
@@ -77,6 +82,9 @@ pub struct World<'a> {
     pub stop: &'a Stop,
 }
 
+/// A journal is no place for more than this.
+const BIG: usize = 16 << 20;
+
 /// One run's own state: gates, evidence, journal.
 pub(crate) struct Run<'a> {
     pub world: World<'a>,
@@ -88,6 +96,8 @@ pub(crate) struct Run<'a> {
     pub switch_log: String,
     /// Files for the journal's next state.
     attached: Vec<(&'static str, Vec<u8>)>,
+    /// A file that is being made, for a journal whose run comes to its commit.
+    made: Option<(&'static str, JoinHandle<Vec<u8>>)>,
     /// `check` leaves no journal.
     keeps_journal: bool,
     /// What the journal must not hold, once it was gathered.
@@ -131,6 +141,7 @@ impl<'a> Run<'a> {
             state,
             switch_log: String::new(),
             attached: Vec::new(),
+            made: None,
             keeps_journal: verb != Verb::Check,
             secrets: std::cell::OnceCell::new(),
             _running: running,
@@ -156,6 +167,7 @@ impl<'a> Run<'a> {
             state,
             switch_log: String::new(),
             attached: Vec::new(),
+            made: None,
             keeps_journal: true,
             secrets: std::cell::OnceCell::new(),
             _running: running,
@@ -193,9 +205,30 @@ impl<'a> Run<'a> {
         self.attached.push((name, bytes));
     }
 
+    /// The same for one that takes a while to be made, and is of use only if the run comes to its commit.
+    pub fn make(&mut self, name: &'static str, file: impl FnOnce() -> Vec<u8> + Send + 'static) {
+        if self.keeps_journal {
+            self.made = Some((name, std::thread::spawn(file)));
+        }
+    }
+
     fn write(&mut self) -> Result<(), Failure> {
         if !self.keeps_journal {
             return Ok(());
+        }
+        let comes = matches!(
+            self.state.step,
+            Step::Committing | Step::NeedsReboot | Step::Marking
+        );
+        if let Some((name, file)) = self.made.take_if(|_| comes)
+            && let Ok(bytes) = file.join()
+        {
+            match bytes.len() {
+                0..=BIG => self.attached.push((name, bytes)),
+                more => self
+                    .log
+                    .note(format!("{name}: {more} bytes are not kept in the journal")),
+            }
         }
         self.evidence.gates = self.log.gates().to_vec();
         self.evidence.warnings = self.log.warnings().to_vec();

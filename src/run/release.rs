@@ -4,13 +4,14 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use super::deliver::{Delivery, Options, Outcome, deliver};
+use super::hold::hold;
 use super::journal::{self, Verb};
 use super::product::{self, Bench, Order, Product};
 use super::refusals::{
     away, marking_possible, nothing_to_do, refuse_other_machine, refuse_unfixed, refuse_withdrawn,
 };
 use super::supersede::Newer;
-use super::{Run, World, explain, hooks, reach, resolve};
+use super::{Run, World, derivations, explain, hooks, reach, resolve};
 use crate::config::{Config, Evaluate, Settings};
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
@@ -513,7 +514,7 @@ async fn compared(
         None => None,
         Some(old) => {
             let drv = StorePath::new(run.evidence.drv.as_deref().unwrap_or_default());
-            read(run, old, recorded, drv.ok(), product.unshared, place).await
+            unshared(run, old, recorded, drv.ok(), product.unshared, place).await
         }
     };
     let sides = (old.as_ref().unwrap_or(&new), &new);
@@ -529,6 +530,8 @@ async fn compared(
         let sides = (&derivations.old, &derivations.new);
         explain::prove(&run.log, &mut difference, work, sides, moved).await;
     }
+    let places = [place, Place::Host(&ready.fit.session)];
+    hold(&run.log, &mut difference, sides, &places).await;
     let (mut evidence, headline) = diff::shown(&mut run.log, &difference);
     if let (Some(range), Some(moved)) = (range, &moved) {
         let policy = (settings.input_drift, options.check.accept_input.as_slice());
@@ -544,13 +547,16 @@ async fn compared(
         .read_file(&commit.id, &diff::lock_file(&settings.flake))?
         .map(|bytes| crate::record::sha256_hex(&bytes));
     run.attach(journal::CLOSURE, journal::closure_list(&new).into_bytes());
+    if let Some(derivations) = derivations {
+        run.make(journal::DERIVATIONS, move || derivations.packed());
+    }
     run.log.pass(headline);
     Ok(Compared::New(toplevel, new))
 }
 
 /// The derivations beside those of what runs: read with the product where its record was right, else now. What cannot be
 /// told without them is said.
-async fn read(
+async fn unshared(
     run: &mut Run<'_>,
     old: &Closure,
     recorded: Option<String>,
@@ -565,21 +571,15 @@ async fn read(
     if let Some(known) = known.filter(|known| olds.contains(&known.old)) {
         return Some(known);
     }
-    let read = match olds.is_empty() {
-        true => Ok(None),
-        false => nix::unshared(&place, &drv, &olds, DERIVATIONS).await,
-    };
-    match read {
-        Ok(Some(unshared)) => Some(unshared),
-        Ok(None) => {
-            run.log.finding(format!(
-                "{} has no derivations of what runs: what was changed is told by names alone",
-                place.name()
-            ));
-            None
+    let of = (run.world.repo, &run.target);
+    match derivations::read(of, Ok(place), &olds, &drv, DERIVATIONS).await {
+        Ok((unshared, note)) => {
+            note.into_iter().for_each(|note| run.log.finding(note));
+            Some(unshared)
         }
-        Err(failure) => {
-            run.log.note(format!("{}: told by names alone", failure.what));
+        Err(why) => {
+            run.log
+                .finding(format!("{why}: what was changed is told by names alone"));
             None
         }
     }

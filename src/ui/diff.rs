@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Style;
 use super::escape::one_line;
 use super::lines::{bold, paint};
-use crate::diff::{Change, Kind};
+use crate::diff::{Change, Kind, Part, titles};
 use crate::gate::diff::Difference;
 use crate::plan::Risk;
 use crate::record::Target;
@@ -33,6 +33,9 @@ pub fn text(target: &Target, compared: &Compared, folds: Folds, style: Style) ->
     let mut out = format!("{}: {} → {}\n", bold(target.as_str(), style), sides[0], sides[1]);
     if compared.from.toplevel == compared.to.toplevel {
         out.push_str("no difference: the same closure\n");
+        for chapter in difference.between.iter().flat_map(titles) {
+            out.push_str(&format!("  {}: no effect\n", one_line(&chapter.title)));
+        }
         return out;
     }
     for chapter in difference.chapters() {
@@ -46,7 +49,9 @@ pub fn text(target: &Target, compared: &Compared, folds: Folds, style: Style) ->
         }
         for line in chapter.lines.iter().take(most(ROOTS)) {
             out.push_str(&format!("  {}\n", marked(&line.text, style)));
-            if folds.text {
+            // What a unit or a file holds is told below.
+            let is_held = matches!(line.part, Part::Unit(_) | Part::Etc(_)) && difference.held.is_some();
+            if folds.text && !is_held {
                 for detail in line.details.iter().take(most(LINES)) {
                     out.push_str(&format!("      {}\n", one_line(detail)));
                 }
@@ -67,7 +72,28 @@ pub fn text(target: &Target, compared: &Compared, folds: Folds, style: Style) ->
     if let Some(line) = difference.explained_line() {
         out.push_str(&format!("{line}\n"));
     }
+    out.push_str(&held(difference, folds, style));
     out.push_str(&packages(difference, folds.all, style));
+    out
+}
+
+/// What is changed by content, one line for each kind of thing, and if asked the lines of each.
+fn held(difference: &Difference, folds: Folds, style: Style) -> String {
+    let most = |folded: usize| if folds.all { usize::MAX } else { folded };
+    let mut out = String::new();
+    for line in difference.held_lines(most(ROOTS)) {
+        out.push_str(&format!("{}\n", one_line(&line)));
+    }
+    if !folds.text {
+        return out;
+    }
+    for (name, lines) in difference.held.iter().flat_map(|held| held.texts()) {
+        out.push_str(&format!("  {}\n", marked(&format!("~ {name}"), style)));
+        for line in lines.iter().take(most(LINES)) {
+            out.push_str(&format!("      {}\n", one_line(line)));
+        }
+        out.push_str(&rest(lines.len(), most(LINES), "      ", "lines"));
+    }
     out
 }
 
@@ -154,6 +180,7 @@ pub fn json(target: &Target, compared: &Compared) -> Value {
         "changed-paths": difference.explained.as_ref().map(|explained| explained.count_changed()),
         "explained-paths": told.map(|told| told.explained),
         "unexplained": told.map(|told| &told.unexplained),
+        "holds": difference.held,
         "risk": difference.risk.as_ref().map(|(risk, why)| json!({ "level": risk, "why": why })),
         "packages": packages,
         "totals": difference.packages.totals,

@@ -3,6 +3,7 @@
 pub mod diff;
 pub mod escape;
 mod lines;
+pub mod plan;
 pub mod records;
 pub mod screen;
 pub mod store;

@@ -174,10 +174,16 @@ pub fn record(record: &Record, marks: &Marks, style: Style) -> String {
         out.push_str(&gate_lines(&e.gates));
     }
     if let Some(diff) = &e.diff
-        && !(diff.lines.is_empty() && diff.inputs.is_empty())
+        && !(diff.lines.is_empty() && diff.inputs.is_empty() && diff.causes.is_empty())
     {
         out.push_str(&format!("{}\n", bold("changes", style)));
-        for line in diff.inputs.iter().chain(&diff.lines) {
+        // The causes name the inputs, and what came of them.
+        let why = if diff.causes.is_empty() {
+            &diff.inputs
+        } else {
+            &diff.causes
+        };
+        for line in why.iter().chain(&diff.risk).chain(&diff.holds).chain(&diff.lines) {
             out.push_str(&format!("  {}\n", one_line(line)));
         }
         if diff.more > 0 {

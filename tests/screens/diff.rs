@@ -1,13 +1,17 @@
 //! `diff`: what changes and why, and what is said where that is not known.
 
 use git_nixgate::diff::{
-    Attribution, Between, Cause, CauseKind, Explained, PackageDiff, PathSize, RuntimePath,
+    Attribution, Between, Cause, CauseKind, EntryChange, EntryDiff, Explained, FileChange, Held, Marks,
+    PackageDiff, Part, PartChange, PathSize, RuntimePath,
 };
+use git_nixgate::failure::Failure;
 use git_nixgate::gate::GateLog;
 use git_nixgate::gate::diff::{Difference, unexplained};
 use git_nixgate::plan::risk_of;
-use git_nixgate::run::{Compared, Side};
+use git_nixgate::record::Target;
+use git_nixgate::run::{Compared, Planned, Side};
 use git_nixgate::ui::diff::{Folds, json, text};
+use git_nixgate::ui::plan;
 
 use super::{failures, in_both, screen};
 
@@ -164,6 +168,7 @@ fn difference(derivations: bool, between: Option<Between>) -> Difference {
         explained,
         between,
         attribution,
+        held: None,
         risk,
         roots: Vec::new(),
     }
@@ -176,7 +181,7 @@ fn cause(kind: CauseKind, name: &str, what: &[&str]) -> Cause {
         what: what.iter().map(ToString::to_string).collect(),
         effect: None,
         proven: None,
-        sources: Vec::new(),
+        marks: Marks::default(),
     }
 }
 
@@ -218,6 +223,47 @@ fn proven() -> Option<Between> {
     );
     nur.effect = Some(false);
     between(vec![nur, nixpkgs, own])
+}
+
+/// What the two systems hold, as it is read from their files.
+fn held() -> Held {
+    let change = |name: &str, lines: &[&str], files: Vec<FileChange>| EntryChange {
+        name: name.into(),
+        only_store_paths: lines.is_empty() && files.is_empty(),
+        lines: lines.iter().map(ToString::to_string).collect(),
+        files,
+    };
+    let conf = FileChange {
+        name: "nginx.conf".into(),
+        lines: vec!["- worker_processes 1;".into(), "+ worker_processes 4;".into()],
+    };
+    Held {
+        parts: vec![PartChange {
+            part: Part::Kernel,
+            old: Some("linux-6.6.30".into()),
+            new: Some("linux-6.6.31".into()),
+        }],
+        users: vec!["+ user ann".into(), "~ user bob: extraGroups shell".into()],
+        units: EntryDiff {
+            added: vec!["web.socket".into()],
+            removed: vec![],
+            changed: vec![
+                change("firewall.service", &["- accept 80", "+ accept 443"], vec![]),
+                change("nginx.service", &["+ MemoryMax=1G"], vec![conf]),
+                change("sshd.service", &[], vec![]),
+            ],
+        },
+        etc: EntryDiff {
+            changed: vec![change("ssh/sshd_config", &["+ Port 22"], vec![])],
+            ..EntryDiff::default()
+        },
+        system: EntryDiff::default(),
+    }
+}
+
+fn holding(mut difference: Difference) -> Difference {
+    difference.hold(held());
+    difference
 }
 
 fn compared(difference: Difference) -> Compared {
@@ -269,10 +315,72 @@ fn what_changes_and_why() {
                 "the derivations are gone",
                 draw(difference(false, between(vec![input()])), Folds::default(), style),
             ),
+            (
+                "what they hold is known",
+                draw(holding(difference(true, proven())), Folds::default(), style),
+            ),
+            (
+                "what they hold, with all of it",
+                draw(holding(difference(true, proven())), all, style),
+            ),
+            (
+                "what they hold is all there is",
+                draw(holding(difference(false, None)), Folds::default(), style),
+            ),
         ]
     });
-    let value = json(&target, &compared(difference(true, proven())));
+    let value = json(&target, &compared(holding(difference(true, proven()))));
     screen("diff-json", &serde_json::to_string_pretty(&value).unwrap());
+}
+
+#[test]
+fn s4_5_s4_6_what_is_planned() {
+    let target: Target = "cortex".parse().unwrap();
+    let planned = |difference: Difference, changed: bool, refused: Option<Failure>| {
+        let mut compared = compared(difference);
+        if !changed {
+            compared.to.toplevel.clone_from(&compared.from.toplevel);
+        }
+        Planned {
+            compared,
+            runs: Some("release/cortex/20261119T081500Z-9c8a0f7d21be".into()),
+            estimate: Some((130_500, 5)),
+            refused,
+        }
+    };
+    let first = Planned {
+        runs: None,
+        estimate: None,
+        ..planned(holding(difference(true, None)), true, None)
+    };
+    let mut only_texts = files();
+    only_texts.what = vec!["README.md".into()];
+    only_texts.effect = Some(false);
+    let refused = Failure::refused("flake inputs moved although no commit message names them: nixpkgs");
+    let all = [
+        (
+            "changed",
+            planned(holding(difference(true, proven())), true, None),
+        ),
+        (
+            "refused",
+            planned(holding(difference(true, proven())), true, Some(refused)),
+        ),
+        (
+            "unchanged",
+            planned(difference(false, between(vec![only_texts])), false, None),
+        ),
+        ("the first", first),
+    ];
+    in_both("plan", |style| {
+        all.each_ref()
+            .map(|(situation, planned)| (*situation, plan::text(&target, planned, Folds::default(), style)))
+    });
+    let value = plan::json(&target, &all[1].1);
+    screen(
+        "plan-json",
+        &serde_json::to_string_pretty(&value["plan"]).unwrap(),
+    );
 }
 
 struct Nobody;

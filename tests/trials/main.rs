@@ -19,6 +19,7 @@ mod faults_evidence;
 mod faults_newer;
 mod hand;
 mod infra;
+mod plan;
 mod pressure;
 mod prune;
 mod races;
