@@ -192,7 +192,7 @@ impl Held {
         }
         lines.extend(line("users", self.users.clone(), 0, most));
         let (wall, units): (Vec<String>, Vec<String>) = (
-            self.units.named(|unit| is_firewall(unit)),
+            self.units.named(is_firewall),
             self.units.named(|unit| !is_firewall(unit)),
         );
         lines.extend(line("firewall", wall, 0, most));
