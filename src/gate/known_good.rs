@@ -294,7 +294,7 @@ pub async fn forget_on_builder(builder: Option<Place<'_>>, target: &Target, name
 }
 
 /// Keeps the closure on the builder, for hosts that lose theirs, and its derivation, for the next diff. Done before the
-/// record is made, which says so when it failed.
+/// record is made, which says so when it failed. `workshop`: the run's own root there and its id, which go with it.
 ///
 /// # Errors
 /// It costs a copy that could be spared one day, not the proof: the caller warns.
@@ -302,14 +302,16 @@ pub async fn root_on_builder(
     builder: Option<Place<'_>>,
     target: &Target,
     name: &str,
-    (toplevel, drv): (&StorePath, Option<&str>),
+    closure: (&StorePath, Option<&str>),
+    workshop: Option<(&str, &str)>,
 ) -> Result<(), Failure> {
-    match builder {
-        Some(place) => nix::add_root(&place, target.as_str(), name, (toplevel, drv), super::build::ROOT)
-            .await
-            .map(|_| ()),
-        None => Ok(()),
+    let Some(place) = builder else { return Ok(()) };
+    let (dir, limit) = (target.as_str(), super::build::ROOT);
+    match workshop {
+        Some(left) => nix::settle_root(&place, dir, name, closure, left, limit).await,
+        None => nix::add_root(&place, dir, name, closure, limit).await,
     }
+    .map(|_| ())
 }
 
 /// Removes these roots from the target and the builder. A trouble here costs disk, not proof: a warning.

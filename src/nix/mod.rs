@@ -42,7 +42,7 @@ pub use mend::{drop_seed, forget_sql, have, rejoin_sql, repair_paths, seed, seed
 pub use orphans::{end_failed_copy, end_orphaned_copies};
 pub use path::{BadStorePath, StorePath, sha256_hex, source_path};
 pub use presence::{Presence, presence, room_before_copy};
-pub use roots::{Root, add_root, list_roots, remove_roots};
+pub use roots::{Root, add_root, list_roots, remove_roots, settle_root};
 pub use said::{Complaint, complaints};
 pub use system::{Implementation, NixVersion, Systems, nix_version, store_info, systems};
 pub use unshared::{Unshared, unshared};

@@ -45,6 +45,12 @@ const ADD_DRV: &str = r#"[ -z "$4" ] || [ ! -e "$4" ] || {
 } >/dev/null 2>&1 || :
 "#;
 
+/// What the run that built it needed until here: its own root `$5`, and the commit that it sent as `$6`.
+const SETTLE: &str = r#"rm -f -- "$dir/$5"
+sources=${XDG_STATE_HOME:-$HOME/.local/state}/nixgate/src.git
+[ ! -d "$sources" ] || git -C "$sources" update-ref -d "refs/nixgate/src/$6" 2>/dev/null || :
+"#;
+
 /// `$1` is the directory, and each further word a root.
 const REMOVE: &str = r#"shift
 for name do rm -f -- "$dir/$name" "$dir/$name.drv"; done
@@ -91,10 +97,40 @@ pub async fn add_root<E: Exec>(
     (path, drv): (&StorePath, Option<&str>),
     deadline: Duration,
 ) -> Result<String, Failure> {
+    rooted(exec, dir, name, (path, drv), None, deadline).await
+}
+
+/// As [`add_root`], in place of what a run had there: its own root `link` in the same directory, and the commit that it
+/// sent to be built.
+pub async fn settle_root<E: Exec>(
+    exec: &E,
+    dir: &str,
+    name: &str,
+    closure: (&StorePath, Option<&str>),
+    (link, run): (&str, &str),
+    deadline: Duration,
+) -> Result<String, Failure> {
+    check("name", link)?;
+    check("name", run)?;
+    rooted(exec, dir, name, closure, Some((link, run)), deadline).await
+}
+
+async fn rooted<E: Exec>(
+    exec: &E,
+    dir: &str,
+    name: &str,
+    (path, drv): (&StorePath, Option<&str>),
+    settled: Option<(&str, &str)>,
+    deadline: Duration,
+) -> Result<String, Failure> {
     check("directory", dir)?;
     check("name", name)?;
-    let text = format!("{WHERE}{ADD}{ADD_DRV}");
-    let arguments = [dir, name, path.as_str(), drv.unwrap_or_default()];
+    let mut text = format!("{WHERE}{ADD}{ADD_DRV}");
+    let mut arguments = vec![dir, name, path.as_str(), drv.unwrap_or_default()];
+    if let Some((link, run)) = settled {
+        text.push_str(SETTLE);
+        arguments.extend([link, run]);
+    }
     let output = super::script(exec, &text, &arguments, None, deadline).await?;
     if !output.ok() {
         return Err(said::failure(

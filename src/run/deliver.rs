@@ -263,17 +263,18 @@ async fn drive(
         .map(|name| mark::root_name(delivery.restores.as_ref(), name));
     let drv = run.evidence.drv.clone();
     let rooting = async {
-        match &root {
-            Some(root) => {
-                let path = (&delivery.toplevel, drv.as_deref());
-                root_on_builder(builder, &own, root, path).await
-            }
-            None => Ok(()),
+        let Some(root) = &root else { return Ok(()) };
+        let path = (&delivery.toplevel, drv.as_deref());
+        let link = delivery.workshop.map(|(order, _)| (order.link(), order.run));
+        let left = link.as_ref().map(|(link, run)| (link.as_str(), *run));
+        root_on_builder(builder, &own, root, path, left).await?;
+        if let (Some(_), Some((_, bench))) = (builder, delivery.workshop) {
+            bench.set_tidy();
         }
+        Ok(())
     };
     let (committed, rooted) =
         tokio::join!(commit::commit(&mut run.log, &held, &mut shell, &running), rooting);
-    let kept = rooted.is_ok();
     mark::kept(run, rooted);
     let committed = match committed {
         Ok(committed) => committed,
@@ -323,12 +324,7 @@ async fn drive(
         roots: Some(&facts.roots),
         held: Some(&held),
     };
-    let (marked, ()) = tokio::join!(mark::mark(run, &mut shell, &marking), async {
-        // The record's root keeps it from here on.
-        if let (true, Some((order, bench))) = (kept, delivery.workshop) {
-            order.tidy(bench).await;
-        }
-    });
+    let marked = mark::mark(run, &mut shell, &marking).await;
     if !matches!(marked, Ok(Marked::Done(_))) {
         // Whatever marking came to, the lock is not needed any more; a second end does no harm.
         let _ = held.end(&mut shell).await;

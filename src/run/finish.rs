@@ -114,7 +114,8 @@ async fn rooted(
     known_good::root_on_target(session, target, &made, &root, toplevel.as_str(), before).await?;
     // The record is made: it says what was known of the builder's root then.
     let drv = record.evidence.drv.as_deref();
-    let kept = known_good::root_on_builder(mark.builder, target, &record.name.leaf(), (toplevel, drv)).await;
+    let kept =
+        known_good::root_on_builder(mark.builder, target, &record.name.leaf(), (toplevel, drv), None).await;
     super::mark::kept(run, kept);
     drop_superfluous(run, session, mark).await;
     Ok(())

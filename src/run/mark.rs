@@ -75,7 +75,10 @@ pub(super) async fn mark(
         if !(mark.kept && named == Some(&name)) {
             let drv = run.evidence.drv.clone();
             let path = (mark.toplevel, drv.as_deref());
-            kept(run, root_on_builder(mark.builder, &target, &root, path).await);
+            kept(
+                run,
+                root_on_builder(mark.builder, &target, &root, path, None).await,
+            );
         }
         let (made, before) = made(run, mark, &name, again).map_err(after)?;
         let marking = marking(run, mark);

@@ -31,7 +31,7 @@ pub(super) struct Bench {
     session: OnceCell<Session>,
     desk: OnceCell<Desk>,
     sent: OnceCell<()>,
-    tidied: OnceCell<()>,
+    tidy: OnceCell<()>,
     /// Nothing but Nix is at work here any more, or it has come to nothing.
     begun: watch::Sender<bool>,
 }
@@ -42,6 +42,11 @@ impl Bench {
     pub async fn begun(&self) {
         // Its sender is this bench, which outlives whoever waits.
         let _ = self.begun.subscribe().wait_for(|begun| *begun).await;
+    }
+
+    /// What the run had there is gone already.
+    pub fn set_tidy(&self) {
+        let _ = self.tidy.set(());
     }
 
     /// Whether the builder has answered.
@@ -196,18 +201,12 @@ impl Order<'_> {
         }
     }
 
-    /// Drops what the run left on the builder, once. A target that builds for itself is left to whoever holds its
-    /// connection.
-    pub async fn tidy(&self, bench: &Bench) {
-        let Some(place) = self.keeper(bench) else { return };
-        let link = self.link();
-        let tidy = || build::tidy(place, self.target.as_str(), self.run, &link);
-        bench.tidied.get_or_init(tidy).await;
-    }
-
-    /// Drops what the run left on the builder, and the connection to it.
+    /// Drops what the run left on the builder, and the connection to it. A target that builds for itself is left to
+    /// whoever holds its connection.
     pub async fn clear(&self, bench: Bench) {
-        self.tidy(&bench).await;
+        if let Some(place) = self.keeper(&bench).filter(|_| !bench.tidy.initialized()) {
+            build::tidy(place, self.target.as_str(), self.run, &self.link()).await;
+        }
         if let Some(session) = bench.session.into_inner() {
             session.close().await;
         }
