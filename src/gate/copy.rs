@@ -1,16 +1,16 @@
 //! Step 4: the closure goes to the target, only what is missing, while the supervisor holds it.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::pressure::Demand;
 use super::{Place, switch_test};
 use crate::config::{CopyPath, Settings};
 use crate::event::{Event, Watcher};
-use crate::failure::{Failure, Weight};
-use crate::host::Session;
+use crate::failure::{Failure, Reason, Weight};
 use crate::host::state::Phase;
 use crate::host::supervisor::{Held, SupervisorError};
+use crate::host::{Endpoint, HostError, Privilege, RunDir, Session, trouble};
 use crate::nix::{self, Closure, CopyError, CopyKind, CopyRequest, StorePath};
 
 /// How long the target may take to say what it has.
@@ -47,6 +47,7 @@ pub async fn copy(
     target: &Session,
     toplevel: &StorePath,
 ) -> Result<&'static str, Failure> {
+    let began = Instant::now();
     for pause in PAUSES {
         match once(settings, builder, target, toplevel).await {
             Err(error) if error.weight == Weight::Passing => {
@@ -54,13 +55,58 @@ pub async fn copy(
                 watcher.see(&Event::Note { text });
                 tokio::time::sleep(pause).await;
             }
-            done => return done.map_err(Failure::from),
+            Ok(from) => return Ok(from),
+            Err(error) => return Err(or_memory(error, builder, target, began.elapsed()).await.failure),
         }
     }
-    once(settings, builder, target, toplevel).await.map_err(|error| {
-        let tries = PAUSES.len() + 1;
-        error.failure.why(format!("tried {tries} times"))
-    })
+    match once(settings, builder, target, toplevel).await {
+        Ok(from) => Ok(from),
+        Err(error) => {
+            let error = or_memory(error, builder, target, began.elapsed()).await;
+            let tries = PAUSES.len() + 1;
+            Err(error.failure.why(format!("tried {tries} times")))
+        }
+    }
+}
+
+/// How long a host may take to show its kernel's log.
+const LOG: Duration = Duration::from_secs(4);
+
+/// A copy that ended in the middle for no reason of its own may have been killed for want of memory, here or at its other
+/// end: only the kernels know.
+async fn or_memory(mut error: CopyError, builder: Place<'_>, target: &Session, ago: Duration) -> CopyError {
+    if !error.kind.is_the_way() {
+        return error;
+    }
+    let at_builder = async {
+        match builder {
+            // Nobody's password is asked for to explain a failure.
+            Place::Host(session) => heard(trouble::killed(session, Privilege::User, ago, LOG)).await,
+            Place::Here => Vec::new(),
+        }
+    };
+    let here = async {
+        let dir = RunDir::new().ok()?;
+        let session = Session::open(&Endpoint::local(Place::Here.name()), &dir)
+            .await
+            .ok()?;
+        Some(heard(trouble::killed(&session, Privilege::User, ago, LOG)).await)
+    };
+    let at_target = heard(trouble::killed(target, Privilege::RootIfPossible, ago, LOG));
+    let (at_builder, here, at_target) = tokio::join!(at_builder, here, at_target);
+    for (name, lines) in [
+        (builder.name(), at_builder),
+        (Place::Here.name(), here.unwrap_or_default()),
+        (target.name(), at_target),
+    ] {
+        // Nix on either side, or the ssh between them.
+        let ours = |line: &&String| ["(nix", "(ssh"].iter().any(|comm| line.contains(comm));
+        for line in lines.iter().filter(ours) {
+            error.failure.reason = Reason::Oom;
+            error.failure.why.push(format!("{name}, kernel: {line}"));
+        }
+    }
+    error
 }
 
 async fn once(
@@ -115,6 +161,12 @@ async fn once(
     }
 }
 
+/// A connection that is gone may take longer to say so than the host may take to answer.
+async fn heard(asking: impl Future<Output = Result<Vec<String>, HostError>>) -> Vec<String> {
+    let heard = tokio::time::timeout(LOG, asking).await;
+    heard.ok().and_then(Result::ok).unwrap_or_default()
+}
+
 /// Does `work` while the lease of a held target is renewed, and ends it when the target has been let go: by silence, or
 /// because somebody wanted that.
 ///
@@ -130,9 +182,12 @@ pub async fn while_held<T>(
         loop {
             tokio::time::sleep(beat).await;
             match held.keep(&mut &*session).await {
-                Err(SupervisorError::Refused { state, why }) if state.phase == Phase::Released => {
-                    let why = state.reasons.last().cloned().unwrap_or(why);
-                    return switch_test::let_go(&held.target, &why);
+                // One that has let go answers nobody any more: its state is its last word.
+                Err(SupervisorError::Refused { state, .. } | SupervisorError::Silent { state })
+                    if state.phase == Phase::Released =>
+                {
+                    let why = state.reasons.last().map_or("the lease ran out", String::as_str);
+                    return switch_test::let_go(&held.target, why);
                 }
                 Err(SupervisorError::Gone) => {
                     let why = switch_test::taken(held, session).await;

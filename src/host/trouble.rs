@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::said::unit_result;
-use super::{HostError, Privilege, Remote, Script};
+use super::{HostError, Privilege, Remote, Script, Session};
 use crate::failure::{Failure, Reason, Weight};
 
+const KERNEL: &str = include_str!("kernel.sh");
 const TROUBLE: &str = include_str!("trouble.sh");
 
 /// The most bytes of [`Trouble::text`].
@@ -56,7 +57,7 @@ pub async fn read(
     before: &[String],
     limit: Duration,
 ) -> Result<Trouble, HostError> {
-    let script = Script::new(TROUBLE)
+    let script = Script::new(format!("{KERNEL}{TROUBLE}"))
         .arg(run)
         .arg(since.to_string())
         .args(before.iter().cloned());
@@ -67,6 +68,24 @@ pub async fn read(
         }
         Err(error) => Err(error),
     }
+}
+
+/// The kernel's own words about processes that it killed for want of memory in the last `ago`; none where its log cannot
+/// be read. One remote command, as whoever is logged in or as root where `privilege` allows it.
+///
+/// # Errors
+/// [`HostError`]: nothing came within `limit`.
+pub async fn killed(
+    session: &Session,
+    privilege: Privilege,
+    ago: Duration,
+    limit: Duration,
+) -> Result<Vec<String>, HostError> {
+    let script = Script::new(format!("{KERNEL}since=$(($(date +%s) - $1))\nkernel_log\n"))
+        .arg((ago.as_secs() + 1).to_string());
+    let output = session.run(&script, privilege, limit).await?;
+    let trouble = Trouble::parse(&output.text());
+    Ok(trouble.killed().into_iter().map(ToOwned::to_owned).collect())
 }
 
 impl Trouble {

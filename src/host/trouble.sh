@@ -1,10 +1,8 @@
 # What a host says of what went wrong since a run began: units that failed, with their last lines, and the kernel's log.
 # $1 run  $2 seconds since 1970, this host's clock  $3… units that had failed before
-# Reads only. Every question has a deadline and every answer a bound of its own: a sick host costs seconds.
+# After kernel.sh. Reads only. Every question has a deadline and every answer a bound of its own: a sick host costs seconds.
 run=$1 since=$2
 shift 2
-short() { timeout -k 1 3 "$@" 2>/dev/null; }
-lines() { tail -n "$2" | cut -c 1-400 | sed "s/^/$1 /"; }
 
 # Units whose failure systemd wrote down since then, with how it came about: also those that a revert has replaced.
 # The id is that of "Failed with result" (systemd's catalog).
@@ -45,20 +43,4 @@ printf '%s\n' "$failed" "$(printf '%s\n' "$all" | while read -r u _; do printf '
 	short journalctl --no-pager --quiet --since="@$since" --output=cat --unit="$u" | lines said 20
 done
 
-# The ring buffer counts from the boot.
-ring() {
-	read -r up _ </proc/uptime
-	awk -v from="$((${up%.*} - ($(date +%s) - since)))" '
-		match($0, /^\[ *[0-9]+\.[0-9]+\]/) { on = substr($0, 2, RLENGTH - 2) + 0 >= from }
-		on'
-}
-k=$(short journalctl --no-pager --quiet --since="@$since" --output=short-iso _TRANSPORT=kernel)
-if [ -n "$k" ]; then
-	echo 'kernel journal'
-	printf '%s\n' "$k" | lines line 100
-elif k=$(timeout -k 1 3 dmesg 2>&1); then
-	echo 'kernel dmesg'
-	printf '%s\n' "$k" | ring | lines line 100
-else
-	printf 'unreadable %s\n' "$(printf '%s\n' "$k" | tail -n 1)"
-fi
+kernel_log

@@ -41,13 +41,15 @@ pub enum CopyKind {
     Source,
     /// A path's contents are not what its hash says.
     Corrupt,
+    /// The copying program got SIGKILL: from somebody, or from the kernel for want of memory.
+    Killed,
     Other,
 }
 
 impl CopyKind {
     /// The way there may be the trouble, so that another way may work: not what a store says once it is reached.
     pub fn is_the_way(self) -> bool {
-        matches!(self, CopyKind::Link | CopyKind::Other)
+        matches!(self, CopyKind::Link | CopyKind::Killed | CopyKind::Other)
     }
 }
 
@@ -124,9 +126,16 @@ fn user_of(uri: &str) -> Option<&str> {
     authority.rsplit_once('@').map(|(user, _)| user)
 }
 
+/// How a shell, and `ExecOutput`, say SIGKILL.
+const KILLED: i32 = 128 + 9;
+const AGAIN: &str = "run it again: what arrived stays there, and only the rest is sent";
+
 fn classify(request: &CopyRequest, output: &ExecOutput) -> CopyError {
     let text = said::counted(&said::plain(&output.err()));
-    let kind = kind_of(&text);
+    let kind = match output.status {
+        KILLED => CopyKind::Killed,
+        _ => kind_of(&text),
+    };
     let to = request.to.as_deref().unwrap_or("the local store");
     let (reason, what) = match kind {
         CopyKind::Untrusted => (
@@ -146,6 +155,7 @@ fn classify(request: &CopyRequest, output: &ExecOutput) -> CopyError {
             Reason::Store,
             format!("a path reached {to} other than it was sent"),
         ),
+        CopyKind::Killed => (Reason::Copy, format!("the copy to {to} was killed (signal 9)")),
         CopyKind::Other => (Reason::Copy, format!("cannot copy to {to}")),
     };
     let mut failure = said::failure(reason, what, output);
@@ -176,13 +186,13 @@ fn classify(request: &CopyRequest, output: &ExecOutput) -> CopyError {
             "let the key in there, `ssh` by hand shows which; or [builder] copy = \"relay\", through this machine"
                 .into(),
         ),
-        CopyKind::Link => failure
-            .next
-            .push("run it again: what arrived stays there, and only the rest is sent".into()),
+        CopyKind::Link | CopyKind::Killed => failure.next.push(AGAIN.into()),
         _ => {}
     }
     let weight = match failure.reason {
         Reason::Auth => Weight::Failed,
+        // Its last words are about what it was busy with.
+        _ if kind == CopyKind::Killed => Weight::Failed,
         _ if kind.is_the_way() => said::weight(&text),
         _ => Weight::Failed,
     };

@@ -221,6 +221,27 @@ fn s1_13_a_builder_that_keeps_no_root_stands_in_the_record() {
     assert_eq!(all(), before);
 }
 
+/// The run that ended just now is the first of the failed ones, also where the one before ended in the same second; its
+/// class and its gate.
+#[track_caller]
+fn kept_as(lab: &Lab, out: &Output, reason: &str, gate: &str) {
+    let run = out
+        .stderr
+        .split("(run ")
+        .nth(1)
+        .and_then(|rest| rest.split(')').next());
+    let run = run.unwrap_or_else(|| panic!("no run: {out}"));
+    let (first, ending) = newest(lab);
+    assert_eq!(first, run, "{out}");
+    assert_eq!(
+        (&ending["reason"], &ending["gate"]),
+        (&reason.into(), &gate.into()),
+        "{out}"
+    );
+    let failed = expect(lab, 0, &["log", "cortex", "--failed", "-n", "1"]);
+    says(&failed, &[run, gate, reason, "next: "]);
+}
+
 /// A fault by hand, and the class and gate that the failed run is kept with.
 type Fault = (&'static str, &'static str, i32, fn(&Lab), fn(&Lab));
 
@@ -308,24 +329,138 @@ fn s3_35_each_kind_of_failure_is_kept_by_its_class() {
         inject(&lab);
         let out = expect(&lab, exit, &["release", "cortex"]);
         mend(&lab);
-        // By its name: two of these end within one second, and runs are listed by their time.
-        let run = out
-            .stderr
-            .split("(run ")
-            .nth(1)
-            .and_then(|rest| rest.split(')').next());
-        let run = run.expect("a run").to_owned();
-        let listed = expect(&lab, 0, &["--json", "log", "cortex", "--failed", "-n", "3"]);
-        let listed: serde_json::Value = serde_json::from_str(listed.stdout.trim()).expect("a line of JSON");
-        let runs = listed["runs"].as_array().expect("runs");
-        let found = runs.iter().find(|found| found["run"] == run.as_str());
-        let ending = found.expect("it is listed")["ending"].clone();
-        assert_eq!(
-            (&ending["reason"], &ending["gate"]),
-            (&reason.into(), &gate.into()),
-            "{out}"
-        );
-        let failed = expect(&lab, 0, &["log", "cortex", "--failed", "-n", "3"]);
-        says(&failed, &[&run, gate, reason, "next: "]);
+        kept_as(&lab, &out, reason, gate);
     }
+}
+
+#[test]
+fn s3_35_what_was_refused_wanted_or_somebody_elses_is_kept_by_its_class() {
+    let lab = usual("s3-35-refused");
+    release(&lab, "cortex");
+    good(&lab, "cortex", 1);
+
+    configure(
+        &lab,
+        &CONFIG.replace("[preflight]", "[preflight]\nmemory-free = \"900GiB\""),
+    );
+    kept_as(
+        &lab,
+        &expect(&lab, 1, &["release", "cortex"]),
+        "memory",
+        "preflight",
+    );
+    configure(&lab, CONFIG);
+
+    root(&lab, "git", "mv /srv/git/infra.git /srv/git/gone.git");
+    kept_as(
+        &lab,
+        &expect(&lab, 1, &["release", "cortex"]),
+        "remote",
+        "preflight",
+    );
+    root(&lab, "git", "mv /srv/git/gone.git /srv/git/infra.git");
+
+    root(
+        &lab,
+        "cortex",
+        "mkdir -p /run/nixgate && printf 'run=living\\ntarget=cortex\\nwho=somebody\\ncommit=0\\nsince=1\\n' >/run/nixgate/holder && \
+         systemd-run --quiet --unit=nixgate-living flock /run/nixgate/lock sleep infinity",
+    );
+    lab.wait_for(
+        "cortex",
+        "! flock -n /run/nixgate/lock true",
+        Duration::from_secs(10),
+    );
+    kept_as(
+        &lab,
+        &expect(&lab, 6, &["release", "cortex"]),
+        "busy",
+        "preflight",
+    );
+    root(
+        &lab,
+        "cortex",
+        "systemctl stop nixgate-living; rm /run/nixgate/holder",
+    );
+
+    // Switched by hand, for this boot only: a reset would boot something else.
+    let runs = lab.running_system("cortex");
+    let other = lab.closure("cortex", "C");
+    root(
+        &lab,
+        "cortex",
+        &format!("{other}/bin/switch-to-configuration test; :"),
+    );
+    assert_eq!(lab.running_system("cortex"), other);
+    good(&lab, "cortex", 2);
+    kept_as(
+        &lab,
+        &expect(&lab, 3, &["release", "cortex"]),
+        "rule",
+        "preflight",
+    );
+    root(
+        &lab,
+        "cortex",
+        &format!("{runs}/bin/switch-to-configuration test; :"),
+    );
+    assert_eq!(lab.running_system("cortex"), runs);
+
+    describe(
+        &lab,
+        "cortex",
+        r#"ctx: { etc."slow" = "${ctx.run "slow-build" { } "sleep 60; echo done >$out"}"; }"#,
+    );
+    let run = lab.spawn_nixgate("op", &["release", "cortex"]);
+    lab.wait_for("forge", "pgrep -f '[s]leep 60'", Duration::from_secs(60));
+    expect(&lab, 0, &["cancel", "cortex"]);
+    let out = run.wait(Duration::from_secs(60)).expect("it ended");
+    assert_eq!(out.status, 1, "{out}");
+    kept_as(&lab, &out, "cancelled", "build");
+}
+
+/// A copy that is killed, and what the builder's kernel says of it.
+#[test]
+fn s3_12_a_copy_that_the_kernel_killed_for_memory_is_kept_as_that() {
+    let lab = usual("s3-12-copy");
+    configure(
+        &lab,
+        &CONFIG.replace("host = \"forge\"", "host = \"forge\"\ncopy = \"direct\""),
+    );
+    release(&lab, "cortex");
+    describe(
+        &lab,
+        "cortex",
+        r#"ctx: { etc.big = "${ctx.run "big" { } "head -c 629145600 /dev/zero >$out"}"; }"#,
+    );
+    let killed = |log: &str| {
+        // Hosts of the lab have no kernel log of their own: its program tells what a kernel's would.
+        root(
+            &lab,
+            "forge",
+            &format!(
+                "printf '%s\\n' '#!/bin/sh' '{log}' >/usr/local/bin/dmesg && chmod 755 /usr/local/bin/dmesg"
+            ),
+        );
+        let run = lab.spawn_nixgate("op", &["release", "cortex"]);
+        lab.wait_for(
+            "cortex",
+            "[ \"$(stat -c %s /nix/store/*-big)\" -ge 1048576 ]",
+            Duration::from_secs(90),
+        );
+        root(&lab, "forge", "pkill -KILL -u build -f 'nix.* copy '");
+        let out = run.wait(Duration::from_secs(90)).expect("it ended");
+        assert_eq!(out.status, 1, "{out}");
+        root(&lab, "cortex", "rm -rf /nix/store/*-big /nix/store/*-big.lock");
+        out
+    };
+    let line = "Out of memory: Killed process 812 (nix) total-vm:102400kB, anon-rss:32000kB, file-rss:1024kB";
+    // What was killed long ago is not this run's.
+    let out = killed(&format!("echo \"[    0.000001] {line}\""));
+    says(&out, &["was killed (signal 9)"]);
+    kept_as(&lab, &out, "copy", "copy");
+    let out = killed(&format!("read -r up _ </proc/uptime; echo \"[$up] {line}\""));
+    says(&out, &["was killed (signal 9)", "forge, kernel: ", line]);
+    kept_as(&lab, &out, "oom", "copy");
+    release(&lab, "cortex");
 }

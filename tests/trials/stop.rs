@@ -1,11 +1,12 @@
 //! Somebody wants a run to end: by a key, by a signal, or by `cancel` from wherever they are. A switch is never
 //! interrupted.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::broken::says;
-use crate::crash::slow;
-use crate::hand::{describe, desk, good, kill_operator, nothing_left, root, wait_for_switch};
+use crate::crash::{signing_can_hang, slow, stopped_before_its_record};
+use crate::faults_newer::lingering;
+use crate::hand::{describe, desk, good, kill_operator, name_in, nothing_left, root, wait_for_switch};
 use crate::infra::{expect, host_state, refs, release, usual};
 use crate::lab::{Lab, Output, Spawned};
 use crate::resume::on_builder;
@@ -19,7 +20,12 @@ fn interrupt(lab: &Lab) {
 }
 
 #[track_caller]
-fn end(run: Spawned) -> Output {
+fn end(mut run: Spawned) -> Output {
+    let late = Instant::now() + PATIENCE;
+    while run.is_running() {
+        assert!(Instant::now() < late, "it goes on:\n{}", run.stderr_so_far());
+        std::thread::sleep(Duration::from_millis(20));
+    }
     run.wait(PATIENCE).expect("it ended")
 }
 
@@ -289,5 +295,61 @@ fn s3_34_what_a_dead_operator_left_waiting_is_cancelled() {
     let resumed = expect(&lab, 4, &["resume", "cortex"]);
     says(&resumed, &["cancelled by"]);
     assert_eq!(host_state(&lab, "cortex"), state);
+    nothing_left(&lab, "cortex", SOON);
+}
+
+#[test]
+fn s3_34_stopped_while_it_holds_the_host_nothing_is_switched() {
+    let lab = usual("stop-hold");
+    release(&lab, "cortex");
+    let (state, before) = (host_state(&lab, "cortex"), refs(&lab));
+    lingering(&lab, 1);
+    other_clone(&lab);
+    for far in [false, true] {
+        let mut run = lab.spawn_nixgate("op", &["release", "cortex"]);
+        run.wait_for_stderr("\ndry-activate\n", PATIENCE);
+        lab.wait_for("cortex", "! flock -n /run/nixgate/lock true", PATIENCE);
+        let cancelled = match far {
+            true => elsewhere(&lab, "cancel cortex"),
+            false => lab.nixgate(&["cancel", "cortex"]),
+        };
+        assert_eq!(cancelled.status, 0, "{cancelled}");
+        says(&cancelled, &["was not switched"]);
+        let out = end(run);
+        assert_eq!(out.status, 1, "{out}");
+        // Its rehearsal went on by itself.
+        root(&lab, "cortex", "touch /run/go");
+        nothing_left(&lab, "cortex", SOON);
+        lab.wait_for(
+            "cortex",
+            "! pgrep -f '[s]witch-to-configuration' >/dev/null",
+            SOON,
+        );
+        assert_eq!(
+            (host_state(&lab, "cortex"), refs(&lab)),
+            (state.clone(), before.clone())
+        );
+        root(&lab, "cortex", "rm /run/go");
+    }
+}
+
+#[test]
+fn s3_34_what_is_committed_is_too_late_to_be_stopped_and_gets_its_record() {
+    let lab = usual("stop-late");
+    signing_can_hang(&lab);
+    release(&lab, "cortex");
+    good(&lab, "cortex", 1);
+    let run = stopped_before_its_record(&lab);
+    let mut cancel = lab.spawn_nixgate("op", &["cancel", "cortex"]);
+    cancel.wait_for_stderr("stops at its next safe boundary", PATIENCE);
+    root(&lab, "desk", "rm /tmp/hang");
+    let out = end(run);
+    assert_eq!(out.status, 0, "{out}");
+    let record = name_in(&out);
+    let cancelled = end(cancel);
+    assert_eq!(cancelled.status, 1, "{cancelled}");
+    says(&cancelled, &["too late to stop run", &record]);
+    expect(&lab, 0, &["verify", "cortex"]);
+    expect(&lab, 0, &["status", "cortex", "--live"]);
     nothing_left(&lab, "cortex", SOON);
 }
