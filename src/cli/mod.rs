@@ -207,7 +207,8 @@ pub struct Release {
     /// stay
     #[arg(long)]
     pub gc: bool,
-    /// Stop a release of an older commit that is at work on this target and has not begun to switch
+    /// Stop a release of an older commit that is at work on this target and has not begun to switch. One of another clone
+    /// is seen once it holds the host; until then whoever holds it first decides
     #[arg(long)]
     pub cancel_older: bool,
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::broken::says;
 use crate::crash::slow;
-use crate::hand::{describe, desk, good, nothing_left, root, wait_for_switch};
+use crate::hand::{describe, desk, good, name_in, nothing_left, root, wait_for_switch};
 use crate::infra::{CONFIG, configure, expect, host_state, release, usual};
 use crate::lab::Lab;
 
@@ -28,7 +28,7 @@ fn from_there(args: &str) -> String {
 
 /// A commit whose pre-switch check waits for a file: the run holds its host meanwhile, and has not begun to switch.
 #[track_caller]
-fn lingering(lab: &Lab, number: u32) {
+pub fn lingering(lab: &Lab, number: u32) {
     describe(
         lab,
         "cortex",
@@ -86,6 +86,24 @@ fn s3_33_a_newer_commit_cancels_an_older_release_that_has_not_begun_to_switch() 
     let ended = older.wait(PATIENCE).expect("it ended");
     assert_eq!(ended.status, 1, "{ended}");
     says(&ended, &["stopped: cortex was not switched"]);
+
+    // One of another clone has not come to the host: the newer one cannot see it, and it finds the newer record.
+    describe(
+        &lab,
+        "cortex",
+        r#"ctx: { etc."slow" = "${ctx.run "held-build" { } "touch /tmp/begun; until test -e /tmp/go; do sleep 0.1; done; echo done >$out"}"; }"#,
+    );
+    desk(&lab, "git push -q origin HEAD:main");
+    other_clone(&lab);
+    let mut older = lab.spawn("desk", "op", &from_there("release cortex"));
+    lab.wait_for("forge", "test -e /tmp/begun", PATIENCE);
+    good(&lab, "cortex", 30);
+    let newest = name_in(&expect(&lab, 0, &["release", "cortex", "--cancel-older"]));
+    assert!(older.is_running());
+    root(&lab, "forge", "touch /tmp/go");
+    let ended = older.wait(PATIENCE).expect("it ended");
+    assert_eq!(ended.status, 3, "{ended}");
+    says(&ended, &[&newest]);
 
     // What already switches goes on, and so does a release of a newer commit, and a way back.
     desk(&lab, "git push -q origin HEAD:main");
