@@ -6,7 +6,7 @@ use super::GateLog;
 use crate::event::Event;
 use crate::failure::{Exit, Failure, Reason};
 use crate::host::state::{Phase, State};
-use crate::host::supervisor::{Committed, Held, SupervisorError, release_leftover};
+use crate::host::supervisor::{Committed, Held, SupervisorError, put_profile_back, release_leftover};
 use crate::host::{Facts, Privilege, Session, Shell, facts};
 
 /// Commits over the fresh connection and proves it: running = profile = boot default = candidate.
@@ -178,9 +178,10 @@ pub async fn take_back(
 }
 
 /// Whether a host whose supervisor is gone, as after a reboot, is as it was when it was held: running system, profile and
-/// boot default. One that still boots is waited for.
+/// boot default. One that still boots is waited for; a profile that half of a commit set is put back.
 async fn booted_back(session: &mut Session, held: &Held) -> bool {
     let patience = Duration::from_secs(60);
+    let mut put_back = false;
     let asked = async {
         loop {
             let script = facts::facts_script(&held.target);
@@ -192,6 +193,19 @@ async fn booted_back(session: &mut Session, held: &Held) -> bool {
                     let facts = Facts::parse(&output.text());
                     if !["", "initializing", "starting"].contains(&facts.system_state.as_str()) {
                         let (now, before) = (&facts.here, &held.state.here);
+                        // The reset came between the profile and the boot loader.
+                        let half = now.profile.as_deref() == Some(held.candidate.as_str())
+                            && now.running == before.running
+                            && now.profile != before.profile;
+                        if half && !put_back {
+                            put_back = true;
+                            let generation = before.generation;
+                            let back = put_profile_back(session, &held.candidate, &held.previous, generation);
+                            if back.await.is_err() {
+                                return false;
+                            }
+                            continue;
+                        }
                         return now.running == before.running
                             && now.profile == before.profile
                             && now.boot_default == before.boot_default;

@@ -11,7 +11,9 @@ mod plan;
 mod reboot;
 mod verify;
 
-pub use after::{drop_permanent_root, drop_record, failed_before, release_leftover, store_record};
+pub use after::{
+    drop_permanent_root, drop_record, failed_before, put_profile_back, release_leftover, store_record,
+};
 pub use driver::{Committed, Held, Reverted, Switched, cancel, hold, holder_now, reattach, supersede};
 pub use error::{HoldError, SupervisorError};
 pub use plan::Plan;

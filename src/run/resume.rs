@@ -226,7 +226,10 @@ async fn on_host(
         return Ok(None);
     }
     let Some(state) = found else {
-        let judged = without_supervisor(run, session, &facts);
+        let judged = match half_committed(run, &facts) {
+            true => Err(put_back(run, session, &facts).await),
+            false => without_supervisor(run, session, &facts),
+        };
         // A reboot took its directory along; its temporary roots outlive that. What was committed is the profile's.
         let _ = supervisor::release_leftover(session, &id).await;
         return judged.map(|()| None);
@@ -416,6 +419,53 @@ async fn validated(
         baseline,
     };
     Ok(validate::validate(&mut run.log, session, held, &subject).await)
+}
+
+/// A reset came between the profile and the boot loader: the host booted what ran before, and its profile is the candidate.
+fn half_committed(run: &Run<'_>, facts: &Facts) -> bool {
+    let (candidate, previous) = (&run.state.candidate, &run.state.previous);
+    run.state.step >= Step::Committing
+        && candidate != previous
+        && candidate.is_some()
+        && facts.here.profile == *candidate
+        && facts.here.running == *previous
+}
+
+async fn put_back(run: &Run<'_>, session: &mut Session, facts: &Facts) -> Failure {
+    let target = &run.target;
+    let candidate = run.state.candidate.clone().unwrap_or_default();
+    let previous = run.state.previous.clone().unwrap_or_default();
+    let generation = run.evidence.generation_before;
+    let what = format!("{target} was reset in its commit and booted what ran before");
+    let back = supervisor::put_profile_back(session, &candidate, &previous, generation).await;
+    match (back, facts.here.boot_default.path()) {
+        (Ok(()), boot) if boot.is_none_or(|boot| boot == previous) => {
+            Failure::new(Exit::Reverted, Reason::Reboot, what)
+                .why("its profile was the candidate already, and is what ran before again")
+                .next(format!("git nixgate health {target}"))
+                .next(match &run.state.restores {
+                    Some(name) if run.state.verb == Verb::Deploy => {
+                        format!("git nixgate deploy {target} --to {name}")
+                    }
+                    _ => format!("git nixgate {} {target}", run.state.verb.name()),
+                })
+        }
+        (back, boot) => {
+            let mut failure = Failure::new(Exit::NeedsPerson, Reason::Boot, what);
+            if let Err(error) = back {
+                failure.why.push(format!(
+                    "its profile could not be put back: {}",
+                    error.failure(target.as_str()).what
+                ));
+            }
+            failure.why.push(format!(
+                "its boot default is {}",
+                boot.unwrap_or("not verifiable")
+            ));
+            failure.next = by_hand(target.as_str(), &ssh_line(session), &previous);
+            failure
+        }
+    }
 }
 
 /// No supervisor knows the run any more: the host rebooted, or the run was swept. Facts decide.

@@ -1,9 +1,10 @@
-//! Ways back that nobody hopes to need: practised, and with the closure lost everywhere.
+//! Ways back that nobody hopes to need: practised, with the closure lost everywhere, and met by `resume` halfway.
 
 use std::time::Duration;
 
 use crate::broken::{says, switches};
-use crate::hand::{describe, desk, good, kill_operator, nothing_left, root};
+use crate::crash::slow;
+use crate::hand::{clone_is_tidy, describe, desk, good, kill_operator, nothing_left, root};
 use crate::infra::{CONFIG, configure, expect, host_state, refs, release, usual};
 use crate::lab::Lab;
 
@@ -171,4 +172,135 @@ fn a_closure_that_is_lost_everywhere_is_built_again_when_asked_for() {
     assert_eq!((host_state(&lab, "cortex"), refs(&lab)), before, "{out}");
     let back = desk(&lab, "git nixgate log cortex | grep -c rollback");
     assert_eq!(back, "1");
+}
+
+#[test]
+fn s4_39_resume_waits_for_a_host_that_goes_back_by_itself() {
+    let lab = usual("resume-reverting");
+    // The way back takes a while.
+    slow(&lab, 6);
+    release(&lab, "cortex");
+    configure(
+        &lab,
+        &CONFIG
+            .replace("soak = 0", "soak = 60")
+            .replace("confirm = 10", "confirm = 5"),
+    );
+    let (state, before) = (host_state(&lab, "cortex"), refs(&lab));
+    good(&lab, "cortex", 1);
+    let mut run = lab.spawn_nixgate("op", &["release", "cortex"]);
+    run.wait_for_stderr("[5/5]", PATIENCE);
+    kill_operator(&lab, &mut run);
+    lab.wait_for(
+        "cortex",
+        "grep -qx state=reverting /run/nixgate/*/state",
+        PATIENCE,
+    );
+    let out = expect(&lab, 4, &["resume", "cortex"]);
+    says(
+        &out,
+        &["is still at work (reverting)", "is back on what ran before"],
+    );
+    assert_eq!((host_state(&lab, "cortex"), refs(&lab)), (state, before));
+    nothing_left(&lab, "cortex", Duration::from_secs(20));
+    clone_is_tidy(&lab);
+}
+
+#[test]
+fn s4_53_s4_39_resume_finds_a_host_that_could_not_go_back_and_says_what_to_type() {
+    let lab = usual("resume-failed");
+    release(&lab, "cortex");
+    configure(
+        &lab,
+        &CONFIG
+            .replace("soak = 0", "soak = 60")
+            .replace("confirm = 10", "confirm = 5"),
+    );
+    let before = refs(&lab);
+    good(&lab, "cortex", 1);
+    let mut run = lab.spawn_nixgate("op", &["release", "cortex"]);
+    run.wait_for_stderr("[5/5]", PATIENCE);
+    kill_operator(&lab, &mut run);
+    // Whoever starts the application from now on finds that it does not start.
+    root(
+        &lab,
+        "cortex",
+        "mkdir -p /run/systemd/system/app.service.d && \
+         printf '[Service]\\nExecStartPre=/bin/false\\n' >/run/systemd/system/app.service.d/x.conf && \
+         systemctl daemon-reload && systemctl stop app",
+    );
+    lab.wait_for(
+        "cortex",
+        "grep -qx state=revert-failed /run/nixgate/*/state",
+        PATIENCE,
+    );
+    let out = expect(&lab, 5, &["resume", "cortex"]);
+    says(
+        &out,
+        &[
+            "cortex could not be taken back",
+            "app.service ran before and stays down",
+            "or by hand: ssh jarvis@cortex",
+        ],
+    );
+    assert_eq!(refs(&lab), before);
+    // Once somebody has mended it, the next command works.
+    root(
+        &lab,
+        "cortex",
+        "rm -r /run/systemd/system/app.service.d && systemctl daemon-reload && systemctl reset-failed app && \
+         systemctl start app",
+    );
+    configure(&lab, CONFIG);
+    release(&lab, "cortex");
+    expect(&lab, 0, &["verify", "cortex"]);
+    expect(&lab, 0, &["status", "cortex", "--live"]);
+    nothing_left(&lab, "cortex", Duration::from_secs(20));
+    clone_is_tidy(&lab);
+}
+
+#[test]
+fn s4_39_a_reset_between_profile_and_boot_loader_leaves_what_ran_before_and_resume_puts_the_profile_back() {
+    let lab = usual("reset-commit");
+    release(&lab, "cortex");
+    let (old, before) = (lab.running_system("cortex"), refs(&lab));
+    let profile = || root(&lab, "cortex", "readlink -f /nix/var/nix/profiles/system");
+    good(&lab, "cortex", 1);
+    // Killed as it is about to ask for the commit, whose first half is then made by hand.
+    lab.sh(
+        "desk",
+        "op",
+        "cd ~/infra && NIXGATE_BOUNDARY='kill: commit]:/tmp/crossed' git nixgate release cortex; pkill -KILL -x ssh",
+    );
+    let new = lab.running_system("cortex");
+    assert_ne!(new, old);
+    root(
+        &lab,
+        "cortex",
+        &format!("nix-env -p /nix/var/nix/profiles/system --set {new}"),
+    );
+    lab.power_cut("cortex");
+    lab.power_on("cortex");
+    assert_eq!((lab.running_system("cortex"), profile()), (old.clone(), new));
+    says(
+        &lab.nixgate(&["status", "cortex", "--live"]),
+        &["DRIFT", "the profile is"],
+    );
+    let out = expect(&lab, 4, &["resume", "cortex"]);
+    says(
+        &out,
+        &[
+            "was reset in its commit and booted what ran before",
+            "is what ran before again",
+        ],
+    );
+    assert_eq!(
+        (lab.running_system("cortex"), profile(), refs(&lab)),
+        (old.clone(), old, before)
+    );
+    expect(&lab, 0, &["status", "cortex", "--live"]);
+    nothing_left(&lab, "cortex", Duration::from_secs(20));
+    release(&lab, "cortex");
+    expect(&lab, 0, &["verify", "cortex"]);
+    clone_is_tidy(&lab);
 }

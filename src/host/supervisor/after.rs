@@ -1,7 +1,8 @@
-//! What stays on a target after a commit: the record's bytes and the permanent root.
+//! What stays on a target after a commit: the record's bytes and the permanent root; and what goes that half of one left.
 
 use std::time::Duration;
 
+use super::super::bootdefault::COMMON;
 use super::super::{HostError, Output, Privilege, Remote, Script};
 use super::plan::{check_run, is_store_path};
 
@@ -83,6 +84,26 @@ pub async fn release_leftover(remote: &mut impl Remote, run: &str) -> Result<(),
     let script = Script::new(LEFTOVER).arg(run);
     expect_done(remote.run(&script, Privilege::Root, DEADLINE).await?)
 }
+
+/// Puts the profile back to `generation`, where a reset in mid-commit left it on the candidate and booted `previous`.
+///
+/// # Errors
+/// [`HostError`]; [`HostError::Failed`] also while another run holds the host.
+pub async fn put_profile_back(
+    remote: &mut impl Remote,
+    candidate: &str,
+    previous: &str,
+    generation: Option<u64>,
+) -> Result<(), HostError> {
+    if !is_store_path(candidate) || !is_store_path(previous) {
+        return Err(HostError::Unsendable("a toplevel that is no store path"));
+    }
+    let number = generation.map(|number| number.to_string()).unwrap_or_default();
+    let script = Script::new(format!("{COMMON}\n{PROFILE}")).args([candidate, previous, &number]);
+    expect_done(remote.run(&script, Privilege::Root, DEADLINE).await?)
+}
+
+const PROFILE: &str = include_str!("profile.sh");
 
 /// Units that had failed before a run's switch, as its supervisor noted them.
 ///
