@@ -60,6 +60,10 @@ async fn by_process(
             format!("run {run} has ended: {target} was not touched"),
         )),
         Some(state) => match state.ending {
+            Some(ending) if state.rehearsal && ending.exit == 0 => Ok(done(
+                target,
+                format!("run {run} has ended: a rehearsal, and {target} is as it was"),
+            )),
             Some(ending) => ended(target, run, &ending),
             None => Err(Failure::new(
                 Exit::NeedsPerson,
