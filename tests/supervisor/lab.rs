@@ -72,6 +72,28 @@ impl Lab {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// What the lab's program says, where it works.
+    fn ask(&self, arguments: &[&str]) -> Option<String> {
+        let output = Command::new(&self.program)
+            .args(arguments)
+            .env("NIXGATE_LAB", &self.name)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the lab's program");
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        output.status.success().then_some(said)
+    }
+
+    /// The process id of a host's init; `None` while it is down. Another one is another boot.
+    pub fn init(&self, host: &str) -> Option<String> {
+        self.ask(&["pid", host])
+    }
+
+    /// A shell script as root in a host that may be down; `None` too where the script fails.
+    pub fn ask_sh(&self, host: &str, script: &str) -> Option<String> {
+        self.ask(&["sh", host, "--", script])
+    }
+
     /// A shell script as root in a host.
     pub fn sh(&self, host: &str, script: &str) -> String {
         self.run(&["sh", host, "--", script])

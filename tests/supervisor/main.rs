@@ -8,6 +8,7 @@
 mod connections;
 mod lab;
 mod reverts;
+mod rules;
 
 use std::time::{Duration, Instant};
 

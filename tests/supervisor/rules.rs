@@ -1,0 +1,180 @@
+//! Trials of single rules of docs/supervisor.md that no whole run would miss until the day that it needs them.
+
+use git_nixgate::host::fresh;
+use git_nixgate::host::state::Phase;
+use git_nixgate::host::supervisor::release_leftover;
+
+use super::lab::{Lab, Trial, until};
+use super::{assert_back, switched};
+
+/// Which processes have a lock's file open: `LOCK PID`, one a line.
+const HOLDERS: &str = "for l in nixgate/lock nixos/switch-to-configuration.lock; do
+    for f in /proc/[0-9]*/fd/*; do
+        [ \"$(readlink \"$f\" 2>/dev/null)\" != \"/run/$l\" ] || { p=${f#/proc/}; echo \"$l ${p%%/*}\"; }
+    done; done";
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn no_child_inherits_a_lock() {
+    let lab = Lab::new();
+    lab.reset("cortex");
+    let candidate = lab
+        .run(&["closure", "cortex", "Bslow", "activation=\"sleep 6\""])
+        .trim()
+        .to_owned();
+    let mut trial = Trial::new(&lab, "cortex", &candidate, 20, 60).await;
+    let held = trial.hold().await.expect("held");
+    let run = held.run.clone();
+    let looker = tokio::task::spawn_blocking(move || {
+        let lab = Lab::new();
+        lab.wait_state("cortex", &run, &["switching"], 10);
+        lab.try_sh("cortex", "until pgrep -x sleep >/dev/null; do sleep 0.1; done");
+        let main = lab.sh("cortex", &format!("systemctl show -P MainPID nixgate-{run}"));
+        (main.trim().to_owned(), lab.try_sh("cortex", HOLDERS))
+    });
+    held.switch(&mut trial.session).await.expect("switched");
+    let (main, holders) = looker.await.expect("looked");
+    let ours: Vec<&str> = holders
+        .lines()
+        .filter(|line| line.starts_with("nixgate/"))
+        .collect();
+    assert_eq!(ours, [format!("nixgate/lock {main}")], "{holders}");
+    // Its own lock is switch-to-configuration's while it works, and the supervisor's while that waits.
+    assert!(
+        !holders.contains(&format!("switch-to-configuration.lock {main}")),
+        "{holders}"
+    );
+    let waiting = lab.try_sh("cortex", HOLDERS);
+    let both = format!("nixgate/lock {main}\nnixos/switch-to-configuration.lock {main}");
+    assert_eq!(waiting.trim(), both);
+    let mut shell = fresh(&lab.endpoint("cortex")).await.expect("fresh");
+    assert!(held.revert(&mut shell).await.expect("an answer").back);
+    held.end(&mut shell).await.expect("ended");
+    lab.assert_nothing_left("cortex");
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn half_a_message_is_silence() {
+    let lab = Lab::new();
+    let (trial, held, _) = switched(&lab, "B", 4, 60).await;
+    lab.sh(
+        "cortex",
+        &format!("printf 'renew half' 1<>/run/nixgate/{}/fifo", held.run),
+    );
+    let state = lab.wait_state("cortex", &held.run, &["reverted"], 30);
+    assert!(state.contains("reason=the lease ended in silence"), "{state}");
+    assert_back(&lab, &trial);
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn a_missing_link_to_the_running_system_does_not_keep_a_host_from_going_back() {
+    let lab = Lab::new();
+    let (trial, held, _) = switched(&lab, "B", 20, 60).await;
+    lab.sh("cortex", "rm /run/current-system");
+    let mut shell = fresh(&lab.endpoint("cortex")).await.expect("fresh");
+    let reverted = held.revert(&mut shell).await.expect("an answer");
+    assert!(reverted.back, "{reverted:?}");
+    assert_back(&lab, &trial);
+    held.end(&mut shell).await.expect("ended");
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn checks_of_the_previous_system_do_not_keep_a_host_from_going_back() {
+    let lab = Lab::new();
+    lab.reset("cortex");
+    let (strict, b) = (lab.closure("cortex", "Bpre"), lab.closure("cortex", "B"));
+    lab.sh(
+        "cortex",
+        &format!(
+            "nix-env -p /nix/var/nix/profiles/system --set {strict} && \
+             NIXOS_NO_CHECK=1 {strict}/bin/switch-to-configuration switch"
+        ),
+    );
+    let refused = lab.try_sh(
+        "cortex",
+        &format!("{strict}/bin/switch-to-configuration test; echo $?"),
+    );
+    assert!(refused.trim_end().ends_with("\n1"), "{refused}");
+    let mut trial = Trial::new(&lab, "cortex", &b, 20, 60).await;
+    let held = trial.hold().await.expect("held");
+    held.switch(&mut trial.session).await.expect("switched");
+    assert_eq!(lab.running("cortex"), b);
+    let mut shell = fresh(&lab.endpoint("cortex")).await.expect("fresh");
+    let reverted = held.revert(&mut shell).await.expect("an answer");
+    assert!(reverted.back, "{reverted:?}");
+    assert_eq!(lab.running("cortex"), strict);
+    held.end(&mut shell).await.expect("ended");
+    lab.reset("cortex");
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn what_switches_the_host_again_after_the_revert_is_seen_at_the_end_and_undone() {
+    let lab = Lab::new();
+    let (trial, held, _) = switched(&lab, "B", 20, 60).await;
+    let mut shell = fresh(&lab.endpoint("cortex")).await.expect("fresh");
+    assert!(held.revert(&mut shell).await.expect("an answer").back);
+    // As an orphaned "activate" did.
+    lab.sh(
+        "cortex",
+        &format!("ln -sfn {} /run/current-system", held.candidate),
+    );
+    let state = held.end(&mut shell).await.expect("ended");
+    assert!(state.phase == Phase::Reverted && state.settled, "{state:?}");
+    assert_back(&lab, &trial);
+    lab.assert_nothing_left("cortex");
+}
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn a_revert_that_failed_reboots_into_what_ran_before_where_that_is_allowed() {
+    let lab = Lab::new();
+    for (allowed, container) in [(true, true), (false, false), (true, false)] {
+        lab.reset("cortex");
+        let b = lab.closure("cortex", "B");
+        let mut trial = Trial::new(&lab, "cortex", &b, 4, 60).await;
+        trial.plan.reboot_on_failed_revert = allowed;
+        // Hosts of the lab are containers that can reboot all the same.
+        trial.plan.container = trial.plan.container.filter(|_| container);
+        let machine = lab.init("cortex");
+        let held = trial.hold().await.expect("held");
+        held.switch(&mut trial.session).await.expect("switched");
+        // The application cannot be started any more before the next boot.
+        lab.try_sh(
+            "cortex",
+            "mkdir -p /run/systemd/system/app.service.d
+             printf '[Service]\\nExecStartPre=/bin/false\\n' >/run/systemd/system/app.service.d/x.conf
+             systemctl daemon-reload; systemctl stop app",
+        );
+        if allowed && !container {
+            until("another boot", || {
+                let up = lab.ask_sh("cortex", "systemctl is-system-running");
+                (lab.init("cortex") != machine && up.as_deref() == Some("running")).then_some(())
+            });
+            assert_back(&lab, &trial);
+            continue;
+        }
+        let state = until("its end", || {
+            let units = lab.try_sh(
+                "cortex",
+                "systemctl list-units --all --no-legend --plain 'nixgate-*'",
+            );
+            let state = lab.state("cortex", &held.run);
+            (units.trim().is_empty() && state.contains("settled=1")).then_some(state)
+        });
+        assert!(state.contains("state=revert-failed"), "{state}");
+        assert!(state.contains("app.service ran before and stays down"), "{state}");
+        assert!(!state.contains("rebooting=1"), "{state}");
+        assert_eq!(lab.init("cortex"), machine);
+        lab.sh(
+            "cortex",
+            "rm -r /run/systemd/system/app.service.d; systemctl daemon-reload; systemctl reset-failed app; systemctl start app",
+        );
+        release_leftover(&mut trial.session, &held.run)
+            .await
+            .expect("gone");
+    }
+}
