@@ -88,7 +88,7 @@ hear() {
 		return 1
 	fi
 	# shellcheck disable=SC2016
-	msg=$(timeout "$1" sh -c 'IFS= read -r l <&3 && printf "%s\n" "$l"' 8>&- 9>&-) || return 1
+	msg=$(exec 8>&- 9>&- && exec timeout "$1" sh -c 'IFS= read -r l <&3 && printf "%s\n" "$l"') || return 1
 	[ -n "$msg" ]
 }
 
