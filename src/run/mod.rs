@@ -246,12 +246,12 @@ impl<'a> Run<'a> {
             files.push((journal::SWITCH_LOG, secrets.redact(&self.switch_log).into_bytes()));
         }
         files.extend(self.attached.iter().map(|(name, bytes)| match *name {
-            // Paths and sums, thousands of them.
-            journal::CLOSURE => (*name, bytes.clone()),
-            _ => (
+            journal::HOST_LOG => (
                 *name,
                 secrets.redact(&String::from_utf8_lossy(bytes)).into_bytes(),
             ),
+            // Paths and sums, or packed.
+            _ => (*name, bytes.clone()),
         }));
         let now = Utc::new(OffsetDateTime::now_utc());
         self.world
