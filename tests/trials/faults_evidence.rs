@@ -464,3 +464,31 @@ fn s3_12_a_copy_that_the_kernel_killed_for_memory_is_kept_as_that() {
     kept_as(&lab, &out, "oom", "copy");
     release(&lab, "cortex");
 }
+
+#[test]
+fn s3_7_secrets_that_the_new_generation_does_not_bring_are_noticed() {
+    let lab = usual("s3-7");
+    let check = r#"[[target.cortex.check]]
+run = ["/usr/bin/test", "-s", "/run/agenix/key"]
+timeout = 1
+"#;
+    configure(&lab, &format!("{CONFIG}{check}"));
+    describe(
+        &lab,
+        "cortex",
+        r#"{ activationName = "agenix"; activation = "mkdir -p /run/agenix && echo secret >/run/agenix/key"; }"#,
+    );
+    release(&lab, "cortex");
+    let (state, before) = (host_state(&lab, "cortex"), refs(&lab));
+    describe(
+        &lab,
+        "cortex",
+        r#"{ activationName = "agenix"; activation = "rm -f /run/agenix/key"; }"#,
+    );
+    let out = expect(&lab, 4, &["release", "cortex"]);
+    kept_as(&lab, &out, "check", "validate");
+    says(&out, &["run /usr/bin/test failed", "is back on what ran before"]);
+    assert_eq!((host_state(&lab, "cortex"), refs(&lab)), (state, before));
+    // The way back brought them again.
+    root(&lab, "cortex", "test -s /run/agenix/key");
+}
