@@ -205,10 +205,12 @@ impl<'a> Run<'a> {
         self.attached.push((name, bytes));
     }
 
-    /// The same for one that takes a while to be made, and is of use only if the run comes to its commit.
-    pub fn make(&mut self, name: &'static str, file: impl FnOnce() -> Vec<u8> + Send + 'static) {
+    /// The same for one that takes a while to be made, and is of use only if the run comes to its commit. It is given the
+    /// tokens and passwords known here; an empty file is one that holds such a value, and is not kept.
+    pub fn make(&mut self, name: &'static str, file: impl FnOnce(&Secrets) -> Vec<u8> + Send + 'static) {
         if self.keeps_journal {
-            self.made = Some((name, std::thread::spawn(file)));
+            let keys = self.secrets.get_or_init(|| secrets(self.world.repo)).keys();
+            self.made = Some((name, std::thread::spawn(move || file(&keys))));
         }
     }
 
@@ -224,7 +226,10 @@ impl<'a> Run<'a> {
             && let Ok(bytes) = file.join()
         {
             match bytes.len() {
-                0..=BIG => self.attached.push((name, bytes)),
+                0 => self.log.note(format!(
+                    "{name}: not kept in the journal, for there is a secret in it"
+                )),
+                1..=BIG => self.attached.push((name, bytes)),
                 more => self
                     .log
                     .note(format!("{name}: {more} bytes are not kept in the journal")),

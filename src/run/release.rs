@@ -548,7 +548,11 @@ async fn compared(
         .map(|bytes| crate::record::sha256_hex(&bytes));
     run.attach(journal::CLOSURE, journal::closure_list(&new).into_bytes());
     if let Some(derivations) = derivations {
-        run.make(journal::DERIVATIONS, move || derivations.packed());
+        run.make(journal::DERIVATIONS, move |keys| {
+            let is_told = |text: &[u8]| keys.count(&String::from_utf8_lossy(text)) > 0;
+            let told = !keys.is_empty() && derivations.texts().iter().any(|(_, text)| is_told(text));
+            if told { Vec::new() } else { derivations.packed() }
+        });
     }
     run.log.pass(headline);
     Ok(Compared::New(toplevel, new))

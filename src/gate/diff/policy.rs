@@ -161,9 +161,10 @@ fn declared(change: &InputChange, notes: &[CommitNote], accepted: &[String]) -> 
     })
 }
 
-/// Whether a text holds `name` as a word of its own.
+/// Whether a text holds `name` as a word of its own: `hyprland/nixpkgs` is another input than `nixpkgs`, and neither is
+/// named by where it comes from, `github:NixOS/nixpkgs/…`.
 fn names(text: &str, name: &str) -> bool {
-    let word = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    let word = |c: char| c.is_alphanumeric() || "-_/".contains(c);
     text.match_indices(name).any(|(at, _)| {
         let before = text[..at].chars().next_back();
         let after = text[at + name.len()..].chars().next();
@@ -184,5 +185,9 @@ mod tests {
         assert!(names("bump nixpkgs", "nixpkgs"));
         assert!(!names("bump nixpkgs-stable", "nixpkgs"));
         assert!(!names("no inputs here", "nixpkgs"));
+        let other = "• Updated input 'hyprland/nixpkgs':\n    'github:NixOS/nixpkgs/0c19708' (2026-10-01)\n";
+        assert!(names(other, "hyprland/nixpkgs"));
+        assert!(!names(other, "nixpkgs") && !names(other, "hyprland"));
+        assert!(names("nixpkgs: newer. And disko.", "disko"));
     }
 }
