@@ -1,6 +1,8 @@
 //! `verify`: every record of a chain, every link, every signature, every ref. What held once is known again by the id of
 //! the newest record; the refs are looked at each time.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
 use super::records::{Remotes, targets, which};
@@ -30,30 +32,37 @@ pub(super) fn verify(args: &cli::Verify, ui: &Ui) -> ui::Outcome {
     }
     names.sort();
     names.dedup();
+    let targets = targets(&repo, &names)?;
+    let question = |target| Question {
+        repo: &repo,
+        target,
+        remote: remotes.of(target),
+        wanted: &wanted,
+        args,
+        json: ui.is_json(),
+    };
+    let answers = match args.remote || args.live {
+        // Others are asked, one at a time.
+        true => targets
+            .iter()
+            .map(|target| {
+                let question = question(target);
+                let mut beyond = Vec::new();
+                question.asked(&mut beyond)?;
+                if args.live {
+                    let stop = run::Stop::default();
+                    let world = world(&repo, ui, &asker, &stop);
+                    beyond.extend(wait(run::live_defects(world, target))?);
+                }
+                question.answer(&beyond)
+            })
+            .collect(),
+        false => side_by_side(&targets, |target| question(target).answer(&[])),
+    };
     let mut text = String::new();
     let mut values = Vec::new();
     let mut exit = Exit::Done;
-    for target in targets(&repo, &names)? {
-        let question = Question {
-            repo: &repo,
-            target: &target,
-            remote: remotes.of(&target),
-            wanted: &wanted,
-            args,
-        };
-        let live = |defects: &mut Vec<Defect>| -> Result<(), Failure> {
-            if args.live {
-                let stop = run::Stop::default();
-                let world = world(&repo, ui, &asker, &stop);
-                defects.extend(wait(run::live_defects(world, &target))?);
-            }
-            Ok(())
-        };
-        let mut beyond = Vec::new();
-        let answer = question
-            .asked(&mut beyond)
-            .and_then(|()| live(&mut beyond))
-            .and_then(|()| question.answer(&beyond));
+    for (target, answer) in targets.iter().zip(answers) {
         match answer {
             Ok((lines, value)) => {
                 text.push_str(&lines);
@@ -78,6 +87,38 @@ pub(super) fn verify(args: &cli::Verify, ui: &Ui) -> ui::Outcome {
     Ok(exit)
 }
 
+/// The answers in the targets' order, each found by one of a few threads: a chain is read from its newest record on, but
+/// no chain waits for another.
+fn side_by_side<'a, T: Send>(targets: &'a [Target], answer: impl Fn(&'a Target) -> T + Sync) -> Vec<T> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        while let Some((n, target)) = {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            targets.get(n).map(|target| (n, target))
+        } {
+            found.push((n, answer(target)));
+        }
+        found
+    };
+    let mut all: Vec<(usize, T)> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.min(targets.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
+        let mut all = work();
+        for other in others {
+            match other.join() {
+                Ok(found) => all.extend(found),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    });
+    all.sort_by_key(|(n, _)| *n);
+    all.into_iter().map(|(_, answer)| answer).collect()
+}
+
 /// One target's chain.
 struct Question<'a> {
     repo: &'a Repo,
@@ -86,6 +127,8 @@ struct Question<'a> {
     /// The records that were named; none: all.
     wanted: &'a [RecordName],
     args: &'a cli::Verify,
+    /// The answer is wanted as JSON: it is large.
+    json: bool,
 }
 
 impl Question<'_> {
@@ -228,6 +271,9 @@ impl Question<'_> {
             for link in newest_first() {
                 text.push_str(&format!("  {} {}\n", link.name.leaf(), link.signed));
             }
+        }
+        if !self.json {
+            return (text, Value::Null);
         }
         let records: Vec<Value> = newest_first()
             .map(|link| json!({ "record": link.name.to_string(), "signature": link.signed }))

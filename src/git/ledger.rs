@@ -221,10 +221,12 @@ impl Repo {
     fn chain(&self, target: &Target, head: Oid, most: usize) -> Result<Vec<Record>, Failure> {
         let mut records: Vec<Record> = Vec::new();
         let mut next = Some(head);
+        let repo = self.gix();
         while let Some(oid) = next.filter(|_| records.len() < most) {
-            let raw = self
-                .tag(&oid)?
-                .ok_or_else(|| missing_link(target, &oid, records.last()))?;
+            let raw = match self.object_in(&repo, &oid)? {
+                Some((gix::objs::Kind::Tag, raw)) => raw,
+                _ => return Err(missing_link(target, &oid, records.last())),
+            };
             let record = Record::parse(oid, &raw, None).map_err(|defect| bad_record(target, &defect))?;
             if record.target() != target {
                 let defect = Defect::new(

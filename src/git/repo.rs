@@ -190,11 +190,19 @@ impl Repo {
 
     /// An object's kind and raw content; `None` if it is not here.
     pub(super) fn object(&self, oid: &Oid) -> Result<Option<(gix::objs::Kind, Vec<u8>)>, Failure> {
-        if oid.kind() != self.kind() {
+        self.object_in(&self.gix(), oid)
+    }
+
+    /// The same for many objects in turn: what `repo` has open stays open.
+    pub(super) fn object_in(
+        &self,
+        repo: &gix::Repository,
+        oid: &Oid,
+    ) -> Result<Option<(gix::objs::Kind, Vec<u8>)>, Failure> {
+        if oid.kind() != repo.object_hash() {
             return Ok(None);
         }
         let what = || format!("object {oid} cannot be read");
-        let repo = self.gix();
         if let Some(object) = repo.try_find_object(*oid).map_err(|e| broken(&what(), e))? {
             let object = object.detach();
             return Ok(Some((object.kind, object.data)));
@@ -202,7 +210,7 @@ impl Repo {
         let Some(quarantine) = &self.quarantine else {
             return Ok(None);
         };
-        let store = gix::odb::at(quarantine, self.kind()).map_err(|e| broken(&what(), e))?;
+        let store = gix::odb::at(quarantine, repo.object_hash()).map_err(|e| broken(&what(), e))?;
         let mut buffer = Vec::new();
         let found = gix::objs::Find::try_find(&store, oid, &mut buffer)
             .map_err(|e| Failure::failed(Reason::Internal, what()).why(e.to_string()))?;
