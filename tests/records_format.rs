@@ -183,6 +183,7 @@ fn each_malformed_record_is_refused_for_what_is_wrong_with_it() {
         good.replace(&line, new)
             .replace(&sha256_hex(line.as_bytes()), &sha256_hex(new.as_bytes()))
     };
+    let back = swap("Nixgate-Kind: release", "Nixgate-Kind: rollback");
     let cases: Vec<(&str, String)> = vec![
         ("encoding", "\u{0}ENC".into()),
         ("control", swap("Release cortex", "Release\u{1b}[2J cortex")),
@@ -207,6 +208,15 @@ fn each_malformed_record_is_refused_for_what_is_wrong_with_it() {
         (
             "commit",
             with(&|v| v["subject"][0]["digest"]["gitCommit"] = commit(3).to_string().into()),
+        ),
+        // Tag and evidence agree, and the name is another commit's.
+        (
+            "commit",
+            with(&|v| v["subject"][0]["digest"]["gitCommit"] = commit(3).to_string().into()).replacen(
+                &format!("object {}", commit(2)),
+                &format!("object {}", commit(3)),
+                1,
+            ),
         ),
         ("target", swap("Nixgate-Target: cortex", "Nixgate-Target: other")),
         ("target", with(&|v| v["predicate"]["target"] = "other".into())),
@@ -287,6 +297,25 @@ fn each_malformed_record_is_refused_for_what_is_wrong_with_it() {
         ("kind", swap("Nixgate-Kind: release", "Nixgate-Kind: rollback")),
         ("kind", format!("{good}Nixgate-Restores: {}\n", first.name())),
         ("kind", format!("{good}Nixgate-Withdraws: {}\n", first.name())),
+        (
+            "target",
+            format!("{back}Nixgate-Restores: release/orion/{}\n", first.name().leaf()),
+        ),
+        (
+            "target",
+            format!(
+                "{back}Nixgate-Restores: {}\nNixgate-Withdraws: release/orion/{}\n",
+                first.name(),
+                own.leaf()
+            ),
+        ),
+        (
+            "trailers",
+            format!(
+                "{back}Nixgate-Restores: before-first\n{0}{0}",
+                format_args!("Nixgate-Withdraws: {}\n", first.name())
+            ),
+        ),
         ("armor", format!("{good}{armor}more\n")),
         ("armor", format!("{good}{armor}{armor}")),
         ("armor", format!("{good}-----BEGIN SSH SIGNATURE-----\nAAAA\n")),

@@ -256,7 +256,9 @@ fn each_broken_link_is_named() {
         chain(&|d| d.previous.as_mut().unwrap().sha256 = sha256_hex(b"")),
         "previous-digest"
     );
-    assert_eq!(chain(&|d| d.time = utc(NOON)), "time");
+    for time in [NOON, NOON + 1] {
+        assert_eq!(chain(&|d| d.time = utc(time)), "time", "not later than the first");
+    }
     let other = |d: &mut Draft| {
         d.target = target("other");
         d.evidence.target = "other".into();

@@ -145,6 +145,25 @@ pub const ATTACKS: &[(&str, Attack)] = &[
             d.withdraws = vec![name.parse().unwrap()];
         })
     }),
+    ("a false rollback below a good release", |s| {
+        let repo = s.ada.repo();
+        let before = s.ada.ledger(&s.cortex);
+        let mut back = draft(&repo, &s.cortex, before.as_ref(), What::Rollback(None));
+        back.evidence.nar_hash = format!("sha256:{}", sha256_hex(b"other"));
+        let below = s.tag(&back.payload());
+        let mut third = s.third(|_| {});
+        third.seq = 4;
+        third.time = utc(NOON + 4);
+        third.previous = Some(repo.record(&below, None).unwrap().link());
+        let oid = s.tag(&third.payload());
+        let names = [back.name().ref_name(), third.name().ref_name()];
+        s.set(&names[0], &below);
+        s.set(&names[1], &oid);
+        s.set(LEDGER, &oid);
+        s.set(POINTER, &third.commit);
+        let [first, second] = names;
+        vec![first, second, LEDGER.into(), POINTER.into()]
+    }),
     ("a forked ledger", |s| {
         let link = s.ada.repo().record(&s.first.oid, None).unwrap().link();
         s.next(

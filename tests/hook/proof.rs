@@ -136,3 +136,24 @@ fn a_ledger_comes_to_an_empty_server_with_all_its_tags_or_not_at_all() {
     })
     .unwrap();
 }
+
+#[test]
+fn a_pointer_that_lags_behind_the_ledger_follows_alone_or_with_a_later_record() {
+    for with_a_later in [false, true] {
+        let h = Hooked::client("sha1");
+        let dir = h.ada.path.clone();
+        let second = h.local_release(&h.ada, "second").name.ref_name();
+        h.passes(&dir, &["--atomic", "origin", &second, LEDGER]);
+        // What the other side has is known as far as it was fetched.
+        wait(h.ada.repo().fetch("origin", &h.cortex)).unwrap();
+        if with_a_later {
+            let back = h.ada.record(&h.cortex, What::Rollback(None)).name.ref_name();
+            // Git calls a way back no fast-forward; who publishes has a lease for it.
+            let ledger = format!("+{LEDGER}");
+            h.passes(&dir, &["--atomic", "origin", &back, &ledger, POINTER]);
+        } else {
+            h.passes(&dir, &["origin", POINTER]);
+        }
+        assert_eq!(h.hub.oid(POINTER), h.ada.oid("HEAD"));
+    }
+}

@@ -19,6 +19,7 @@ mod faults_evidence;
 mod faults_newer;
 mod hand;
 mod infra;
+mod leaks;
 mod plan;
 mod pressure;
 mod prune;
