@@ -50,6 +50,11 @@ pub fn head(text: &[u8]) -> Result<Head<'_>, BadDerivation> {
     Reader { text, at: 0 }.head()
 }
 
+/// Whether a text ends like a derivation: one that breaks off has lost its end.
+pub fn is_whole(text: &[u8]) -> bool {
+    text.ends_with(b"])")
+}
+
 /// A text that is no derivation: where, and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no derivation: at byte {at} {expected} is expected")]
@@ -70,7 +75,7 @@ impl<'a> Derivation<'a> {
         let sources = reader.list(Reader::string)?;
         reader.take(",")?;
         let rest = reader.at;
-        if text.last() != Some(&b')') {
+        if !is_whole(text) {
             reader.at = text.len();
             return Err(reader.expected("the end"));
         }

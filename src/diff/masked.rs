@@ -84,27 +84,30 @@ pub fn hash_of(path: &str) -> Option<&[u8]> {
 }
 
 /// Whether two texts are equal once each store path is replaced by what it stands for.
-pub fn same_but_for_tokens((old, before): (&[u8], &Tokens<'_>), (new, after): (&[u8], &Tokens<'_>)) -> bool {
+pub fn same_but_for_tokens(old: (&[u8], &Tokens<'_>), new: (&[u8], &Tokens<'_>)) -> bool {
+    in_step(old, new) || canonical(old.0, old.1) == canonical(new.0, new.1)
+}
+
+/// The same where nothing stands on one side alone, found without a copy. True of a whole, it is true of each part of it.
+pub fn in_step((old, before): (&[u8], &Tokens<'_>), (new, after): (&[u8], &Tokens<'_>)) -> bool {
     let (mut a, mut b) = (0, 0);
-    // In step, as long as each path stands for the same as the other's: mostly to the end.
     loop {
         match (next_path(old, a), next_path(new, b)) {
-            (None, None) if old[a..] == new[b..] => return true,
+            (None, None) => return old[a..] == new[b..],
             (Some((begin, x)), Some((other, y))) if old[a..begin] == new[b..other] => {
                 let (name, renamed) = (x + HASH, y + HASH);
                 match (before.get(&old[x..name]), after.get(&new[y..renamed])) {
                     (None, None) => (a, b) = (name, renamed),
-                    (Some(Token::Paired(..)), other) if other == before.get(&old[x..name]) => {
+                    (Some(this @ Token::Paired(..)), Some(that)) if this == that => {
                         a = name + name_length(&old[name..]);
                         b = renamed + name_length(&new[renamed..]);
                     }
-                    _ => break,
+                    _ => return false,
                 }
             }
-            _ => break,
+            _ => return false,
         }
     }
-    canonical(old, before) == canonical(new, after)
 }
 
 /// A text as it compares with another side's: each store path replaced by what it stands for.

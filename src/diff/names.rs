@@ -72,7 +72,17 @@ impl From<NameParts<'_>> for PackageName {
 }
 
 /// The part of a store path after the hash.
-fn name_of(path: &str) -> &str {
+pub(super) fn name_of(path: &str) -> &str {
+    const BEFORE: usize = "/nix/store/".len() + 32;
+    // Most paths are whole ones.
+    if let Some((before, name)) = path.split_at_checked(BEFORE + 1)
+        && before.starts_with("/nix/store/")
+        && before.ends_with('-')
+        && !name.is_empty()
+        && memchr::memchr(b'/', &path.as_bytes()["/nix/store/".len()..]).is_none()
+    {
+        return name;
+    }
     let base = path.rsplit('/').next().unwrap_or(path);
     match base.split_at_checked(33) {
         Some((hash, name)) if hash.ends_with('-') && !name.is_empty() => name,

@@ -1,8 +1,9 @@
 //! What somebody changed, added or dropped: a root of a difference, and which part of a system it is.
 
 use super::drv::{self, Derivation};
+use super::names::name_of;
 use super::units::{changed_lines, changed_words};
-use super::walk::{Field, Walk, base_name};
+use super::walk::{Field, Walk};
 use serde::{Deserialize, Serialize};
 
 /// How a root differs.
@@ -190,7 +191,7 @@ fn values(old: &Derivation<'_>, new: &Derivation<'_>, field: &Field) -> (String,
             Field::Source(name) => drv
                 .sources
                 .iter()
-                .filter(|path| base_name(path) == name)
+                .filter(|path| name_of(path) == name)
                 .map(|path| format!("{path}\n"))
                 .collect(),
             Field::Inputs => drv

@@ -9,6 +9,7 @@ mod compare;
 mod matching;
 
 use super::drv::Derivation;
+use super::names::name_of;
 use super::spread::spread;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -31,8 +32,7 @@ const NONE: u32 = u32::MAX;
 impl Node<'_> {
     /// `nginx-1.26.2`
     pub fn name(&self) -> &str {
-        let base = self.path.rsplit('/').next().unwrap_or(self.path);
-        let name = base.split_at_checked(33).map_or(base, |(_, name)| name);
+        let name = name_of(self.path);
         name.strip_suffix(".drv").unwrap_or(name)
     }
 }
@@ -220,13 +220,4 @@ fn known(number: u32) -> Option<usize> {
 
 fn bad_derivation(path: &str, bad: super::drv::BadDerivation) -> BadGraph {
     BadGraph::Derivation(path.to_owned(), bad)
-}
-
-/// A store path's name without its hash.
-pub fn base_name(path: &str) -> &str {
-    let base = path.rsplit('/').next().unwrap_or(path);
-    match base.split_at_checked(33) {
-        Some((hash, name)) if hash.ends_with('-') => name,
-        _ => base,
-    }
 }

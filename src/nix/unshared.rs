@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use files::Texts;
+use files::{Place, Texts};
 
 /// The script that prints them; a body without a first line of its own.
 pub(super) const SCRIPT: &str = include_str!("unshared.sh");
@@ -30,9 +30,9 @@ pub struct Unshared {
 impl Unshared {
     /// Each derivation's path with its text.
     pub fn texts(&self) -> Vec<(&str, &[u8])> {
-        let all = self.texts.iter().flat_map(|(text, parts)| {
-            let parts = parts.iter();
-            parts.map(|(path, content)| (&text[path.clone()], &text[content.clone()]))
+        let all = self.texts.iter().flat_map(|texts| {
+            let parts = texts.parts.iter();
+            parts.map(|(path, content)| (texts.at(*path), texts.at(*content)))
         });
         all.filter_map(|(path, content)| Some((std::str::from_utf8(path).ok()?, content)))
             .collect()
@@ -54,11 +54,13 @@ impl Unshared {
         let mut parts = Vec::new();
         let mut ends = memchr::memchr_iter(b'\n', &text);
         let mut from = 0;
+        let place = |from, to| Place { piece: 0, from, to };
         while let (Some(path), Some(end)) = (ends.next(), ends.next()) {
-            parts.push((from..path, path + 1..end));
+            parts.push((place(from, path), place(path + 1, end)));
             from = end + 1;
         }
-        let texts = vec![(text, parts)];
+        let pieces = vec![text];
+        let texts = vec![Texts { pieces, parts }];
         Unshared { old, new, texts }
     }
 
@@ -152,7 +154,7 @@ pub async fn unshared<E: Exec>(
     {
         let (old, new) = (old.clone(), new.clone());
         let read = tokio::task::spawn_blocking(move || {
-            let texts = files::read("", &old, &new)?.into();
+            let texts = files::read_all("", &old, &new)?.into();
             Some(Unshared { old, new, texts })
         });
         return Ok(read.await.ok().flatten());
@@ -264,7 +266,7 @@ mod tests {
         }
         // On this machine files are read without it, and come to the same.
         let root = store(&drvs);
-        let texts = files::read(&root.path().display().to_string(), &read.old, &read.new).unwrap();
+        let texts = files::read_all(&root.path().display().to_string(), &read.old, &read.new).unwrap();
         let (old, new) = (read.old.clone(), read.new.clone());
         let in_files = Unshared {
             old,

@@ -1,10 +1,11 @@
 //! What was changed in a derivation beyond what it is made of.
 
-use super::super::drv::{self, Derivation};
+use super::super::drv;
 use super::super::masked::{self, Token, Tokens};
+use super::super::names::name_of;
 use super::super::spread::spread;
-use super::{BadGraph, Field, Pair, Walk, bad_derivation, base_name};
-use rustc_hash::{FxHashMap, FxHashSet};
+use super::{BadGraph, Field, Pair, Walk, bad_derivation};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 impl<'a> Walk<'a> {
     /// Finds the fields of each pair that differ beyond the paths of what it is made of.
@@ -40,10 +41,13 @@ impl<'a> Walk<'a> {
         if old.name() != new.name() {
             own.push(Field::Name);
         }
-        let fixed = |drv: &Derivation<'a>| -> Vec<(&'a str, &'a str)> {
-            drv.outputs.iter().map(|o| (o.algorithm, o.hash)).collect()
-        };
-        if fixed(&old.drv) != fixed(&new.drv) {
+        let [fixed, other] = [old, new].map(|node| {
+            node.drv
+                .outputs
+                .iter()
+                .map(|output| (output.algorithm, output.hash))
+        });
+        if !fixed.eq(other) {
             own.push(Field::Hash);
         }
         own
@@ -53,8 +57,8 @@ impl<'a> Walk<'a> {
         let (old, new) = (&self.nodes[pair.old], &self.nodes[pair.new]);
         let (a, b) = (&old.drv, &new.drv);
         let mut own = self.name_and_hash(pair);
-        let names = |drv: &Derivation<'a>| drv.outputs.iter().map(|o| o.name).collect::<Vec<_>>();
-        if names(a) != names(b) {
+        let [names, others] = [a, b].map(|drv| drv.outputs.iter().map(|output| output.name));
+        if !names.eq(others) {
             own.push(Field::Outputs);
         }
         // What holds for the whole text holds for each field of it.
@@ -66,7 +70,7 @@ impl<'a> Walk<'a> {
                 let those: FxHashSet<&str> = those.iter().copied().collect();
                 let alone = these.iter().filter(|path| !those.contains(*path));
                 alone
-                    .map(|path| Field::Source(base_name(path).to_owned()))
+                    .map(|path| Field::Source(name_of(path).to_owned()))
                     .collect()
             };
             let mut sources = lacking(&a.sources, &b.sources);
@@ -82,20 +86,19 @@ impl<'a> Walk<'a> {
     }
 
     fn differing_body(&self, pair: &Pair) -> Result<Vec<Field>, BadGraph> {
+        let [before, after] = [false, true].map(|new| self.tokens(pair, new));
+        let rest = |node: usize| self.nodes[node].drv.rest();
+        if masked::in_step((rest(pair.old), &before), (rest(pair.new), &after)) {
+            return Ok(Vec::new());
+        }
         let body = |node: usize| {
             let node = &self.nodes[node];
             node.drv.body().map_err(|bad| bad_derivation(node.path, bad))
         };
         let (a, b) = (body(pair.old)?, body(pair.new)?);
         let mut own = Vec::new();
-        let mut tokens = None;
-        let mut differ = |x: &[u8], y: &[u8]| {
-            if masked::same_but_for_hashes(x, y) {
-                return false;
-            }
-            let (before, after) =
-                tokens.get_or_insert_with(|| (self.tokens(pair, false), self.tokens(pair, true)));
-            !masked::same_but_for_tokens((x, before), (y, after))
+        let differ = |x: &[u8], y: &[u8]| {
+            !masked::same_but_for_hashes(x, y) && !masked::same_but_for_tokens((x, &before), (y, &after))
         };
         if a.system != b.system {
             own.push(Field::System);
@@ -140,7 +143,8 @@ impl<'a> Walk<'a> {
 
     /// What the hashes in one side's text stand for.
     fn tokens(&self, pair: &Pair, new: bool) -> Tokens<'a> {
-        let mut tokens = Tokens::default();
+        let count = pair.matched.len() + pair.gained.len() + pair.lost.len() + 1;
+        let mut tokens = Tokens::with_capacity_and_hasher(count, FxBuildHasher);
         let of = |(old, new_node): (usize, usize)| if new { new_node } else { old };
         let pairs = pair.matched.iter().copied().chain([(pair.old, pair.new)]);
         for (number, both) in pairs.enumerate() {

@@ -2,8 +2,8 @@
 
 use super::super::drv::{Body, Derivation, Output};
 use super::super::masked;
-use super::super::names::parse_drv_name;
-use super::{NONE, Node, Pair, Walk, base_name, known};
+use super::super::names::{name_of, parse_drv_name};
+use super::{NONE, Node, Pair, Walk, known};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -263,7 +263,7 @@ impl<'a> Walk<'a> {
         let names = |drv: &Derivation<'a>| -> FxHashSet<&'a str> {
             drv.inputs
                 .iter()
-                .map(|(path, _)| parse_drv_name(base_name(path)).0)
+                .map(|(path, _)| parse_drv_name(name_of(path)).0)
                 .collect()
         };
         let (mine, others) = (names(a), names(b));

@@ -4,17 +4,39 @@
 use crate::diff::drv;
 use crate::nix::path::StorePath;
 use rustc_hash::FxHashSet;
+use rustix::buffer::spare_capacity;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::read;
 use std::hash::{Hash, Hasher};
-use std::io::Read;
-use std::ops::Range;
+use std::os::fd::OwnedFd;
 
-/// The derivations of one side: their texts one behind the other, and where in them each path and its text is.
-pub(super) type Texts = (Vec<u8>, Vec<(Range<usize>, Range<usize>)>);
+/// Derivations: their texts one behind the other, in pieces, and where in them each path and its text is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Texts {
+    pub pieces: Vec<Vec<u8>>,
+    pub parts: Vec<(Place, Place)>,
+}
+
+/// Where something stands in texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub piece: usize,
+    pub from: usize,
+    pub to: usize,
+}
+
+impl Texts {
+    pub fn at(&self, place: Place) -> &[u8] {
+        &self.pieces[place.piece][place.from..place.to]
+    }
+}
 
 /// Fewer files than this are not worth a thread.
 const FEW: usize = 32;
-/// Hardly a derivation is larger.
+/// How much is read at once: hardly a derivation is larger.
 const BLOCK: usize = 32 << 10;
+/// The size of a piece; it does not grow, so that nothing is moved.
+const PIECE: usize = 1 << 20;
 const STORE: &str = "/nix/store/";
 
 /// The 32 digits that make a store path unique.
@@ -41,21 +63,34 @@ type Set = FxHashSet<Digits>;
 /// One side of the walk.
 #[derive(Default)]
 struct Side {
-    /// Paths and texts.
-    text: Vec<u8>,
-    read: Vec<(Range<usize>, Range<usize>)>,
-    /// Paths to be looked at next, by where they stand in `text`.
-    ahead: Vec<Range<usize>>,
+    texts: Texts,
+    /// Paths to be looked at next.
+    ahead: Vec<Place>,
     /// Of what was read last, the first output and the inputs that are new here.
-    last: Vec<(Option<Digits>, Vec<Range<usize>>)>,
+    last: Vec<(Option<Digits>, Vec<Place>)>,
 }
 
 /// The derivations that `old` and `new` do not share, of each side, in a file system that begins at `root`. `None`: one
 /// cannot be read.
-pub(super) fn read(root: &str, old: &StorePath, new: &StorePath) -> Option<[Texts; 2]> {
+pub(super) fn read_all(root: &str, old: &StorePath, new: &StorePath) -> Option<[Texts; 2]> {
+    // From here on files have short names: the kernel looks up each part of a path.
+    let store = openat(
+        CWD,
+        format!("{root}{STORE}"),
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    let store = store.ok()?;
     let mut sides = [old, new].map(|top| Side {
-        text: top.as_str().as_bytes().to_vec(),
-        ahead: std::iter::once(0..top.as_str().len()).collect(),
+        texts: Texts {
+            pieces: vec![top.as_str().as_bytes().to_vec()],
+            parts: Vec::new(),
+        },
+        ahead: vec![Place {
+            piece: 0,
+            from: 0,
+            to: top.as_str().len(),
+        }],
         ..Side::default()
     });
     let mut seen = [Set::default(), Set::default()];
@@ -69,15 +104,14 @@ pub(super) fn read(root: &str, old: &StorePath, new: &StorePath) -> Option<[Text
         let ([a, b], [mine, theirs]) = (&mut sides, &mut made);
         let (visited, others) = both(
             few,
-            || a.visit(root, mine, [&seen[0], &seen[1]]),
-            || b.visit(root, theirs, [&seen[1], &seen[0]]),
+            || a.visit(&store, mine, [&seen[0], &seen[1]]),
+            || b.visit(&store, theirs, [&seen[1], &seen[0]]),
         );
-        visited?;
-        others?;
+        visited.and(others)?;
         let ([a, b], [mine, theirs]) = (&mut sides, &mut seen);
         both(few, || a.go_on(mine, &made[1]), || b.go_on(theirs, &made[0]));
     }
-    Some(sides.map(|side| (side.text, side.read)))
+    Some(sides.map(|side| side.texts))
 }
 
 /// Does two things, at once where that pays.
@@ -97,25 +131,18 @@ fn both<R: Send>(few: bool, one: impl FnOnce() -> R, two: impl FnOnce() -> R + S
 
 impl Side {
     /// Reads what is ahead and the other side has not met.
-    fn visit(&mut self, root: &str, made: &mut Set, [seen, others]: [&Set; 2]) -> Option<()> {
+    fn visit(&mut self, store: &OwnedFd, made: &mut Set, [seen, others]: [&Set; 2]) -> Option<()> {
         self.last.clear();
-        let mut file = String::new();
-        let mut block = vec![0; BLOCK];
+        let mut name = String::new();
         for at in std::mem::take(&mut self.ahead) {
-            let path = std::str::from_utf8(&self.text[at.clone()]).ok()?;
+            let path = std::str::from_utf8(self.texts.at(at)).ok()?;
             if others.contains(&Digits::of(path)?) {
                 continue;
             }
-            file.clear();
-            file.push_str(root);
-            file.push_str(path);
-            let from = self.text.len();
-            append(&file, &mut block, &mut self.text).ok()?;
-            let text = &self.text[from..];
-            // One that breaks off has lost its end.
-            if text.last() != Some(&b')') {
-                return None;
-            }
+            name.clear();
+            name.push_str(path.strip_prefix(STORE)?);
+            let place = self.texts.append(store, &name).ok()?;
+            let text = self.texts.at(place);
             let (outputs, inputs) = drv::head(text).ok()?;
             made.extend(outputs.iter().filter_map(|output| Digits::of(output.path)));
             let first = outputs.first().and_then(|output| Digits::of(output.path));
@@ -123,12 +150,13 @@ impl Side {
             for (path, _) in inputs {
                 // Most inputs were met before.
                 if !seen.contains(&Digits::of(path)?) {
-                    let begin = from + (path.as_ptr().addr() - text.as_ptr().addr());
-                    behind.push(begin..begin + path.len());
+                    let from = place.from + (path.as_ptr().addr() - text.as_ptr().addr());
+                    let to = from + path.len();
+                    behind.push(Place { from, to, ..place });
                 }
             }
             self.last.push((first, behind));
-            self.read.push((at, from..self.text.len()));
+            self.texts.parts.push((at, place));
         }
         Some(())
     }
@@ -140,7 +168,7 @@ impl Side {
                 continue;
             }
             for at in behind {
-                let path = std::str::from_utf8(&self.text[at.clone()]).ok();
+                let path = std::str::from_utf8(self.texts.at(at)).ok();
                 if path
                     .and_then(Digits::of)
                     .is_some_and(|digits| seen.insert(digits))
@@ -152,13 +180,26 @@ impl Side {
     }
 }
 
-/// Reads a file to the end of `text`, by way of `block`.
-fn append(path: &str, block: &mut [u8], text: &mut Vec<u8>) -> std::io::Result<()> {
-    let mut file = std::fs::File::open(path)?;
-    loop {
-        match file.read(block)? {
-            0 => return Ok(()),
-            count => text.extend_from_slice(&block[..count]),
+impl Texts {
+    /// Reads a derivation behind what is there; `name` is its path in the store.
+    fn append(&mut self, store: &OwnedFd, name: &str) -> rustix::io::Result<Place> {
+        let file = openat(store, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let is_full = |piece: &Vec<u8>| piece.capacity() - piece.len() < BLOCK;
+        if self.pieces.last().is_none_or(is_full) {
+            self.pieces.push(Vec::with_capacity(PIECE));
+        }
+        let piece = self.pieces.len() - 1;
+        let text = &mut self.pieces[piece];
+        let from = text.len();
+        loop {
+            let count = read(&file, spare_capacity(text))?;
+            // Less than there is room for is mostly the end: derivations have one of their own.
+            let room = text.capacity() > text.len();
+            if count == 0 || (room && drv::is_whole(text)) {
+                let to = text.len();
+                return Ok(Place { piece, from, to });
+            }
+            text.reserve(BLOCK);
         }
     }
 }
