@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::journal::Ending;
 use super::secrets::secrets_of;
-use super::{Outcome, Run, resolve};
+use super::{Outcome, Run, resolve, stale};
 use crate::config::Settings;
 use crate::failure::{Exit, Failure};
 use crate::gate::Place;
@@ -233,7 +233,11 @@ async fn follow(run: &Run<'_>, mark: &Mark<'_>, remote: &RemoteSide, again: bool
 /// `keep`: roots of known-good releases beyond the newest go.
 pub(super) async fn drop_superfluous(run: &mut Run<'_>, host: &mut impl Remote, mark: &Mark<'_>) {
     let target = run.target.clone();
-    let mut gone = match resolve::own_ledger(run.world.repo, &target) {
+    let ledger = resolve::own_ledger(run.world.repo, &target);
+    if let Ok(ledger) = &ledger {
+        stale::drop_old(run.world.repo, &target, ledger.as_ref());
+    }
+    let mut gone = match ledger {
         Ok(Some(ledger)) if mark.kind == Kind::Release => {
             known_good::superfluous(&ledger, mark.settings.keep)
         }

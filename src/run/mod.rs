@@ -29,6 +29,7 @@ mod restore;
 mod resume;
 mod running;
 mod secrets;
+mod stale;
 mod stop;
 pub mod store;
 mod supersede;

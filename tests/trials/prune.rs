@@ -1,6 +1,6 @@
 //! Roots that nobody needs any more.
 
-use crate::hand::{nothing_left, root};
+use crate::hand::{desk, nothing_left, root};
 use crate::infra::{CONFIG, configure, expect, refs, release, usual};
 use crate::lab::Lab;
 
@@ -74,4 +74,24 @@ fn s1_14_pruned_roots_go_and_what_runs_or_may_be_gone_back_to_stays() {
     let out = expect(&lab, 0, &["prune", "cortex"]);
     assert!(out.stdout.contains("every root is needed"), "{out}");
     assert_eq!(roots(&lab, "cortex", HERE), all[..2]);
+    // Old journals go when the next record is made: not that of a record that is known-good.
+    let old = |record: &str, name: &str| {
+        let find = "git for-each-ref --format='%(objectname)' refs/nixgate/runs/cortex | while read -r commit; do \
+             git show \"$commit:state.json\" | grep -q '\"record\": *\"RECORD\"' && echo \"$commit\"; done | head -n 1";
+        let commit = desk(&lab, &find.replace("RECORD", record));
+        let name = format!("refs/nixgate/runs/cortex/20260101T000000Z-{name}");
+        desk(&lab, &format!("git update-ref {name} {commit}"));
+    };
+    old(&names[0], "good");
+    old(&names[2], "withdrawn");
+    expect(&lab, 0, &["rollback", "cortex"]);
+    let left = desk(
+        &lab,
+        "git for-each-ref --format='%(refname:lstrip=4)' refs/nixgate/runs/cortex",
+    );
+    assert!(
+        left.contains("20260101T000000Z-good") && !left.contains("20260101T000000Z-withdrawn"),
+        "{left}"
+    );
+    assert!(left.lines().count() > 4, "{left}");
 }
