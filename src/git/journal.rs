@@ -146,6 +146,13 @@ impl Repo {
         }
     }
 
+    /// The ids of the target's runs, unordered; nothing but names is read.
+    pub fn runs(&self, target: &Target) -> Result<Vec<String>, Failure> {
+        let prefix = format!("refs/nixgate/runs/{target}/");
+        let names = self.references(&prefix)?.into_iter();
+        Ok(names.map(|(name, _)| name[prefix.len()..].to_owned()).collect())
+    }
+
     /// The target's runs, oldest state first.
     pub fn journals(&self, target: &Target) -> Result<Vec<JournalName>, Failure> {
         let prefix = format!("refs/nixgate/runs/{target}/");

@@ -23,19 +23,16 @@ pub(super) fn drop_old(repo: &Repo, target: &Target, ledger: Option<&Ledger>) {
         })
         .unwrap_or_default();
     let now = OffsetDateTime::now_utc();
-    for name in repo.journals(target).unwrap_or_default() {
-        if !is_old(&name.run, now) {
+    for run in repo.runs(target).unwrap_or_default() {
+        if !is_old(&run, now) {
             continue;
         }
-        let state = repo
-            .journal_file(target, &name.run, journal::STATE)
-            .ok()
-            .flatten();
+        let state = repo.journal_file(target, &run, journal::STATE).ok().flatten();
         if state
             .and_then(|bytes| State::parse(&bytes).ok())
             .is_some_and(|state| is_over(&state, &known))
         {
-            let _ = repo.journal_drop(target, &name.run);
+            let _ = repo.journal_drop(target, &run);
         }
     }
 }
