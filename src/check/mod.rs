@@ -75,6 +75,16 @@ pub fn script(services: &[String], checks: &[Check], files: &Files, bound: Durat
                     None => format!("probe_run c{i} {seconds} {}", words.join(" ")),
                 }
             }
+            Probe::Resolve(_) | Probe::Ping(_) => {
+                let words: Vec<String> = check
+                    .probe
+                    .argv()
+                    .iter()
+                    .flatten()
+                    .map(|word| quote(word))
+                    .collect();
+                format!("probe_run c{i} {seconds} {}", words.join(" "))
+            }
         };
         text.push_str(call.trim_end());
         text.push('\n');
@@ -186,6 +196,17 @@ mod tests {
             assert_eq!(answers[3].detail, "fine a 'b' $c");
             assert_eq!(answers[4].detail, "exit 3: broken");
             assert!(answers[5].detail.starts_with("exit 127"), "{:?}", answers[5]);
+        }
+    }
+
+    #[test]
+    fn s4_22_a_name_that_resolves_and_one_that_does_not() {
+        let checks = ["localhost", "no-such-host.invalid"].map(|name| check(Probe::Resolve(name.into()), 20));
+        for shell in ["dash", "bash"] {
+            let answers = really(shell, &checks, &Files::new());
+            assert_eq!(answers[0].verdict, Verdict::Passed, "{answers:?}");
+            assert_eq!(answers[1].verdict, Verdict::Failed, "{answers:?}");
+            assert_eq!(answers[1].name, "resolve no-such-host.invalid");
         }
     }
 

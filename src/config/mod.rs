@@ -188,6 +188,10 @@ pub enum Probe {
     Http(String),
     /// The program ends with 0. A first word that is a file of the commit is run from that commit.
     Run(Vec<String>),
+    /// The name has an address, as programs of the host see it: getent(1).
+    Resolve(String),
+    /// The host answers one ICMP echo: ping(8).
+    Ping(String),
 }
 
 /// The place a check is made from.
@@ -198,6 +202,19 @@ pub enum From {
     Operator,
 }
 
+impl Probe {
+    /// The program that asks, where any program can; `None`: a unit, a URL.
+    pub fn argv(&self) -> Option<Vec<String>> {
+        let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+        match self {
+            Probe::Run(argv) => Some(argv.clone()),
+            Probe::Resolve(name) => Some(words(&["getent", "ahosts", name])),
+            Probe::Ping(host) => Some(words(&["ping", "-n", "-c", "1", host])),
+            Probe::Unit(_) | Probe::Http(_) => None,
+        }
+    }
+}
+
 impl Check {
     /// The check as a line names it.
     pub fn name(&self) -> String {
@@ -205,6 +222,8 @@ impl Check {
             Probe::Unit(unit) => format!("unit {unit}"),
             Probe::Http(url) => format!("http {}", without_userinfo(url)),
             Probe::Run(argv) => format!("run {}", argv.first().map_or("", String::as_str)),
+            Probe::Resolve(name) => format!("resolve {name}"),
+            Probe::Ping(host) => format!("ping {host}"),
         }
     }
 }

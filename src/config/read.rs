@@ -310,15 +310,29 @@ impl Section<'_, '_, '_> {
                 false => probes.push(Probe::Run(argv)),
             }
         }
+        for (key, probe) in [
+            ("resolve", Probe::Resolve as fn(String) -> Probe),
+            ("ping", Probe::Ping),
+        ] {
+            if let Some(name) = self.text(key) {
+                match is_host_name(&name) {
+                    true => probes.push(probe(name)),
+                    false => self.complain(key, format!("{name:?} is no name or address of a host")),
+                }
+            }
+        }
         let mut from = From::Target;
         self.choice("from", FROM, &mut from);
         let mut timeout = Duration::from_secs(30);
         self.seconds("timeout", 1, &mut timeout);
         let before = self.reader.problems.len();
-        if probes.len() > 1 || (probes.is_empty() && !self.has_any(&["unit", "http", "run"])) {
+        if probes.len() > 1 || (probes.is_empty() && !self.has_any(&KINDS)) {
             let path = self.path.clone();
-            self.reader
-                .problem(offset, &path, "needs exactly one of `unit`, `http`, `run`");
+            self.reader.problem(
+                offset,
+                &path,
+                "needs exactly one of `unit`, `http`, `run`, `resolve`, `ping`",
+            );
         }
         let good = self.reader.problems.len() == before;
         self.finish();
@@ -347,6 +361,18 @@ impl Section<'_, '_, '_> {
         }
         true
     }
+}
+
+/// What a check may be.
+const KINDS: [&str; 5] = ["unit", "http", "run", "resolve", "ping"];
+
+/// A name or an address that no program takes for an option or anything else.
+fn is_host_name(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with('-')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._:%".contains(&b))
 }
 
 const SUDO: &[(&str, Sudo)] = &[

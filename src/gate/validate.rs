@@ -474,6 +474,10 @@ async fn from_here(check: &Check, files: &Files, limit: Duration) -> (Verdict, S
             }
         }
         Probe::Run(argv) => run_here(argv, files, timeout).await,
+        Probe::Resolve(_) | Probe::Ping(_) => {
+            let argv = check.probe.argv().unwrap_or_default();
+            run_here(&argv, &Files::new(), timeout).await
+        }
         // Units are always asked of the target.
         Probe::Unit(_) => (Verdict::Skipped, "asked of the target".to_owned()),
     }

@@ -138,6 +138,7 @@ impl Lab {
             host,
             &format!(
                 "systemctl stop 'nixgate-*' 2>/dev/null; rm -rf /run/nixgate /nix/var/nix/gcroots/nixgate
+                 rm -rf /run/systemd/system/app.service.d; systemctl daemon-reload
                  nix-env -p /nix/var/nix/profiles/system --set {a}
                  NIXOS_NO_CHECK=1 {a}/bin/switch-to-configuration switch || true
                  systemctl reset-failed; systemctl start lone.socket lone.service sock.socket tick.timer app.service

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::broken::{checks, commit, gates, must, says, snapshot, switches, with};
-use crate::hand::{desk, name_in};
+use crate::hand::{describe, desk, name_in};
 use crate::infra::{configure, expect, gate_seconds, release, usual, with_config};
 use crate::lab::Lab;
 
@@ -363,7 +363,7 @@ fn s4_25_validation_is_bounded_whatever_hangs() {
 }
 
 #[test]
-fn s4_23_each_kind_of_check_passes_fails_and_times_out() {
+fn s4_22_s4_23_each_kind_of_check_passes_fails_and_times_out() {
     let lab = usual("s4-23");
     commit(
         &lab,
@@ -426,6 +426,26 @@ fn s4_23_each_kind_of_check_passes_fails_and_times_out() {
         "FAILED (no answer in 2 s)",
     );
 
+    check("resolve = \"forge\"", 0, "resolve forge... passed");
+    check(
+        "resolve = \"nowhere.invalid\"",
+        1,
+        "resolve nowhere.invalid... FAILED (exit 2",
+    );
+    // As NixOS has it: everybody may ask for an echo.
+    must(
+        &lab,
+        "cortex",
+        "root",
+        "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range",
+    );
+    check("ping = \"forge\"", 0, "ping forge... passed");
+    check(
+        "ping = \"10.77.0.99\"\ntimeout = 2",
+        1,
+        "ping 10.77.0.99... FAILED",
+    );
+
     // In a release, a failing check takes the host back.
     let before = snapshot(&lab, "cortex");
     configure(
@@ -435,6 +455,20 @@ fn s4_23_each_kind_of_check_passes_fails_and_times_out() {
     lab.variant("cortex", "B");
     let out = expect(&lab, 4, &["release", "cortex"]);
     says(&out, &["FAILED (HTTP 404)"]);
+    assert_eq!(snapshot(&lab, "cortex"), before, "{out}");
+
+    // So does one that only the new system breaks: names resolve before, and not after.
+    configure(
+        &lab,
+        &with("[[target.cortex.check]]\nresolve = \"forge\"\ntimeout = 1\n"),
+    );
+    describe(
+        &lab,
+        "cortex",
+        r#"{ activationName = "resolver"; activation = "cp /etc/hosts /run/hosts; grep -v forge /run/hosts >/etc/hosts"; }"#,
+    );
+    let out = expect(&lab, 4, &["release", "cortex"]);
+    says(&out, &["resolve forge... FAILED (exit 2"]);
     assert_eq!(snapshot(&lab, "cortex"), before, "{out}");
 }
 
