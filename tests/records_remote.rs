@@ -496,8 +496,7 @@ fn a_push_that_landed_although_git_says_otherwise_is_no_failure() {
     let hook = hub.path.join("hooks/reference-transaction");
     let script =
         "#!/bin/sh\n[ \"$1\" = committed ] && grep -q -e /tried -e /ledger/ && kill -9 $PPID\nexit 0\n";
-    std::fs::write(&hook, script).unwrap();
-    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    support::write_script(&hook, script);
     let expected = state(&ada, &cortex);
     let made = ada.make(&cortex, What::Release(ada.oid("HEAD")));
     let plain = ada.try_git(&["push", "origin", "HEAD:refs/heads/tried"]);

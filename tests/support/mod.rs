@@ -147,9 +147,16 @@ pub fn sh(script: &str) -> String {
 
 /// A program of a few lines, to be run.
 pub fn write_script(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // By a program of its own: while this one writes, another thread's child may hold the file open, and the kernel
+    // runs no program that somebody can write to (ETXTBSY, execve(2)).
+    let mut child = Command::new("sh")
+        .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(path)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 /// A new ssh key, and its public half.
