@@ -1,18 +1,22 @@
 //! Gate 7: over a fresh connection, is the host well, and does it stay well?
 
+mod reading;
+
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use self::reading::{Reading, Unread, checked, counts, facts_script, read};
 use super::GateLog;
 use super::health::{Baseline, Health, Look, Stage, judge};
 use super::preflight::connect_word;
-use crate::check::{self, Answer, Files};
-use crate::config::{Check, Probe, Settings};
-use crate::event::Verdict;
+use crate::check::Files;
+use crate::config::{Check, Settings};
 use crate::failure::{Failure, Reason};
 use crate::host::supervisor::{Held, SupervisorError};
-use crate::host::{self, ConnectError, Endpoint, Facts, HostError, Privilege, Script, Session, Shell};
+use crate::host::{self, ConnectError, Endpoint, Facts, Privilege, Session, Shell};
+
+pub use self::reading::beside;
 
 /// How long a fresh connection may take after settling, in all its tries.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -163,12 +167,7 @@ async fn open(
         let (renewed, seen) = tokio::join!(held.renew(&mut shell), rest);
         (shell, earlier, renewed, seen)
     };
-    // Where it took several tries to get in, what was seen meanwhile is of another moment.
-    let facts = seen
-        .filter(|_| earlier.is_none())
-        .and_then(Result::ok)
-        .map(|output| output.text().into_owned())
-        .filter(|text| Facts::parse(text).complete);
+    let facts = counts(seen, earlier.is_some());
     let reading = match (renewed, facts) {
         (Err(SupervisorError::Host(error)), _) => Err(error.into()),
         (Err(error), _) => Err(Unread::Refused(error.failure(subject.target))),
@@ -303,215 +302,6 @@ async fn renew(held: &Held, shell: &mut Shell, target: &str) -> Result<(), Failu
         Ok(_) => Ok(()),
         Err(SupervisorError::Host(error)) => Err(error.failure(target)),
         Err(error) => Err(error.failure(target)),
-    }
-}
-
-/// What one look read.
-struct Reading {
-    facts: Facts,
-    services: Vec<Answer>,
-    checks: Vec<Answer>,
-}
-
-/// Why nothing was read.
-enum Unread {
-    Host(HostError),
-    /// The supervisor renewed nothing: it is on its way back, or gone.
-    Refused(Failure),
-}
-
-impl From<HostError> for Unread {
-    fn from(error: HostError) -> Self {
-        Unread::Host(error)
-    }
-}
-
-impl Unread {
-    /// `found` is what was wrong until then.
-    fn failure(self, subject: &Subject<'_>, found: Option<Failure>) -> Failure {
-        match self {
-            Unread::Host(HostError::Timeout { .. }) => late_because(subject, found),
-            Unread::Host(error) => error.failure(subject.target),
-            Unread::Refused(failure) => failure,
-        }
-    }
-}
-
-/// Facts and services over the fresh connection, which renews the lease of a held target; the checks, which may take
-/// long, beside it, so that the lease is renewed meanwhile.
-async fn read(
-    session: &mut Session,
-    shell: &mut Shell,
-    held: Option<&Held>,
-    subject: &Subject<'_>,
-    limit: Duration,
-) -> Result<Reading, Unread> {
-    let began = Instant::now();
-    let (script, short) = facts_script(subject, limit);
-    let output = match held {
-        None => shell.run(&script, Privilege::RootIfPossible, short).await?,
-        Some(held) => match held
-            .renew_with(shell, &script, Privilege::RootIfPossible, short)
-            .await
-        {
-            Ok(output) => output,
-            Err(SupervisorError::Host(error)) => return Err(error.into()),
-            Err(error) => return Err(Unread::Refused(error.failure(subject.target))),
-        },
-    };
-    let left = limit.saturating_sub(began.elapsed());
-    checked(session, shell, held, subject, left, &output.text()).await
-}
-
-/// What a look asks, and how long that may take.
-fn facts_script(subject: &Subject<'_>, limit: Duration) -> (Script, Duration) {
-    let short = limit.min(Duration::from_secs(20));
-    let services = &subject.settings.preflight.services;
-    let probes = check::script(services, &[], subject.files, short);
-    (host::facts::facts_script_with(subject.target, &probes), short)
-}
-
-/// A look's facts and services, and the checks, which are made now.
-async fn checked(
-    session: &mut Session,
-    shell: &mut Shell,
-    held: Option<&Held>,
-    subject: &Subject<'_>,
-    limit: Duration,
-    text: &str,
-) -> Result<Reading, Unread> {
-    let services = check::answers(text, &subject.settings.preflight.services, &[]);
-    let checks = if subject.checks.is_empty() {
-        Vec::new()
-    } else {
-        let work = checks(session, subject, limit);
-        match held {
-            None => work.await?,
-            Some(held) => beside(held, shell, work).await?,
-        }
-    };
-    Ok(Reading {
-        facts: Facts::parse(text),
-        services,
-        checks,
-    })
-}
-
-/// Renews the lease while `work` goes on.
-pub async fn beside<T>(
-    held: &Held,
-    shell: &mut Shell,
-    work: impl Future<Output = Result<T, HostError>>,
-) -> Result<T, HostError> {
-    let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            () = tokio::time::sleep(held.lease / 3) => {
-                if let Err(SupervisorError::Host(error)) = held.renew(shell).await {
-                    return Err(error);
-                }
-            }
-        }
-    }
-}
-
-/// The `[[check]]` entries, each from its place.
-async fn checks(
-    session: &mut Session,
-    subject: &Subject<'_>,
-    limit: Duration,
-) -> Result<Vec<Answer>, HostError> {
-    let began = Instant::now();
-    let mut answers: BTreeMap<usize, Answer> = BTreeMap::new();
-    let theirs: Vec<usize> = check::on_target(subject.checks).map(|(i, _)| i).collect();
-    if !theirs.is_empty() {
-        // A second less than the script itself has, so that what hangs is ended by what started it.
-        let bound = limit.saturating_sub(Duration::from_secs(1));
-        let script = Script::new(check::script(&[], subject.checks, subject.files, bound));
-        let output = match session.run(&script, Privilege::User, limit).await {
-            Err(error) if error.is_link() => {
-                // A switch may have taken the first connection along; that is what the fresh one is for.
-                session.reopen().await.map_err(HostError::Connect)?;
-                session.run(&script, Privilege::User, limit).await?
-            }
-            other => other?,
-        };
-        answers.extend(
-            theirs
-                .into_iter()
-                .zip(check::answers(&output.text(), &[], subject.checks)),
-        );
-    }
-    for (i, check) in check::on_operator(subject.checks) {
-        let left = limit.saturating_sub(began.elapsed());
-        let answer = tokio::time::timeout(left, from_here(check, subject.files, left)).await;
-        let (verdict, detail) = answer.unwrap_or((Verdict::Failed, "no answer in time".to_owned()));
-        answers.insert(
-            i,
-            Answer {
-                name: check.name(),
-                verdict,
-                detail,
-            },
-        );
-    }
-    Ok(answers.into_values().collect())
-}
-
-/// A check from the operator's machine.
-async fn from_here(check: &Check, files: &Files, limit: Duration) -> (Verdict, String) {
-    let timeout = check.timeout.min(limit);
-    match &check.probe {
-        Probe::Http(url) => {
-            let url = url.clone();
-            let answer = tokio::task::spawn_blocking(move || crate::net::http_get(&url, timeout)).await;
-            match answer {
-                Ok(Ok(status)) if status.code < 400 => (Verdict::Passed, status.code.to_string()),
-                Ok(Ok(status)) => (Verdict::Failed, format!("HTTP {}", status.code)),
-                Ok(Err(error)) => (Verdict::Failed, error.text),
-                Err(error) => (Verdict::Failed, error.to_string()),
-            }
-        }
-        Probe::Run(argv) => run_here(argv, files, timeout).await,
-        Probe::Resolve(_) | Probe::Ping(_) => {
-            let argv = check.probe.argv().unwrap_or_default();
-            run_here(&argv, &Files::new(), timeout).await
-        }
-        // Units are always asked of the target.
-        Probe::Unit(_) => (Verdict::Skipped, "asked of the target".to_owned()),
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "private: a script of this process")]
-async fn run_here(argv: &[String], files: &Files, timeout: Duration) -> (Verdict, String) {
-    use crate::nix::{Exec as _, LocalExec};
-    use std::os::unix::fs::PermissionsExt;
-    let mut argv = argv.to_vec();
-    let folder = tempfile::tempdir();
-    if let (Some(content), Ok(folder)) = (argv.first().and_then(|first| files.get(first)), &folder) {
-        let path = folder.path().join("check");
-        let written = std::fs::write(&path, content)
-            .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)));
-        if let Err(error) = written {
-            return (Verdict::Failed, error.to_string());
-        }
-        argv[0] = path.to_string_lossy().into_owned();
-    }
-    match LocalExec.exec(&argv, &[], None, timeout).await {
-        Ok(output) => {
-            let text = format!("{}{}", output.out(), output.err());
-            let last = crate::failure::last_lines(&text, 1).pop().unwrap_or_default();
-            match output.status {
-                0 => (Verdict::Passed, last),
-                status if last.is_empty() => (Verdict::Failed, format!("exit {status}")),
-                status => (Verdict::Failed, format!("exit {status}: {last}")),
-            }
-        }
-        Err(failure) if failure.reason == Reason::Timeout => {
-            (Verdict::Failed, format!("no answer in {} s", timeout.as_secs()))
-        }
-        Err(failure) => (Verdict::Failed, failure.what),
     }
 }
 
