@@ -189,3 +189,83 @@ async fn a_revert_that_failed_reboots_into_what_ran_before_where_that_is_allowed
             .expect("gone");
     }
 }
+
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn its_unit_survives_what_others_do_not_and_its_folder_is_for_root_alone() {
+    let lab = Lab::new();
+    lab.reset("cortex");
+    let b = lab.closure("cortex", "B");
+    let trial = Trial::new(&lab, "cortex", &b, 20, 60).await;
+    let held = trial.hold().await.expect("held");
+    let shown = lab.sh(
+        "cortex",
+        &format!(
+            "systemctl show -p Type,CollectMode,IgnoreOnIsolate,OOMPolicy,OOMScoreAdjust,TimeoutStopUSec nixgate-{0}
+             cat /proc/$(systemctl show -P MainPID nixgate-{0})/oom_score_adj
+             stat -c '%a %U' /run/nixgate/{0} /run/nixgate/{0}/supervisor.sh /run/nixgate/{0}/fifo",
+            held.run
+        ),
+    );
+    let mut shown: Vec<&str> = shown.lines().collect();
+    shown.sort_unstable();
+    // The time to stop is what a recovery may take: a switch and a way back of 60 s each, and more.
+    let stop = shown.iter().position(|line| line.starts_with("TimeoutStopUSec="));
+    let stop = shown.remove(stop.expect("a time to stop"));
+    assert!(stop.contains("min"), "{stop}");
+    assert_eq!(
+        shown,
+        [
+            "-900",
+            "600 root",
+            "600 root",
+            "700 root",
+            "CollectMode=inactive-or-failed",
+            "IgnoreOnIsolate=yes",
+            "OOMPolicy=continue",
+            "OOMScoreAdjust=-900",
+            "Type=exec"
+        ]
+    );
+    held.release(&mut &trial.session).await.expect("released");
+    release_leftover(&mut &trial.session, &held.run)
+        .await
+        .expect("gone");
+    lab.assert_nothing_left("cortex");
+}
+
+/// Hosts of the lab have dash; NixOS has bash.
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn bash_as_sh_holds_switches_goes_back_and_commits_as_well() {
+    let lab = Lab::new();
+    let bash = "mount --bind \"$(readlink -f /bin/bash)\" \"$(readlink -f /bin/sh)\"";
+    lab.sh("cortex", bash);
+    let (trial, held, _) = switched(&lab, "B", 20, 60).await;
+    let shell = lab.sh(
+        "cortex",
+        &format!("/bin/sh --version; readlink /proc/$(systemctl show -P MainPID nixgate-{})/exe", held.run),
+    );
+    assert!(shell.starts_with("GNU bash"), "{shell}");
+    let mut shell = fresh(&lab.endpoint("cortex")).await.expect("fresh");
+    held.renew(&mut shell).await.expect("renewed");
+    assert!(held.revert(&mut shell).await.expect("an answer").back);
+    assert_back(&lab, &trial);
+    held.end(&mut shell).await.expect("ended");
+
+    // In silence it goes back by itself.
+    let (trial, held, _) = switched(&lab, "B", 4, 60).await;
+    let state = lab.wait_state("cortex", &held.run, &["reverted"], 30);
+    assert!(state.contains("reason=the lease ended in silence"), "{state}");
+    assert_back(&lab, &trial);
+
+    let (_trial, held, _) = switched(&lab, "B", 20, 60).await;
+    let b = lab.running("cortex");
+    let mut shell = fresh(&lab.endpoint("cortex")).await.expect("fresh");
+    let committed = held.commit(&mut shell).await.expect("committed");
+    assert_eq!(committed.state.disagreements(&b), Vec::<String>::new());
+    held.end(&mut shell).await.expect("ended");
+    lab.assert_nothing_left("cortex");
+    lab.sh("cortex", "umount \"$(readlink -f /bin/sh)\"");
+    lab.reset("cortex");
+}

@@ -52,6 +52,28 @@ fn s1_03_evaluated_by_the_operator_it_is_still_built_by_the_builder() {
 }
 
 #[test]
+fn s3_14_s3_17_a_target_that_builds_for_itself_keeps_to_its_number_of_jobs() {
+    let config = CONFIG.replace("host = \"forge\"", "host = \"target\"\njobs = 3");
+    let lab = with_config("s3-14", &["desk", "git", "cortex"], &config);
+    // Nix itself, and a list of all that it was asked.
+    root(
+        &lab,
+        "cortex",
+        "nix=$(command -v nix) && printf '#!/bin/sh\nprintf \"%%s \" \"$@\" >>/tmp/argv; echo >>/tmp/argv; \
+         exec %s \"$@\"\n' \"$nix\" >/usr/local/bin/nix && chmod 755 /usr/local/bin/nix && touch /tmp/argv && \
+         chmod 666 /tmp/argv",
+    );
+    lab.variant("cortex", "B");
+    release(&lab, "cortex");
+    let toplevel = lab.running_system("cortex");
+    root(&lab, "cortex", &format!("nix log {toplevel} >/dev/null"));
+    let asked = root(&lab, "cortex", "cat /tmp/argv");
+    let built: Vec<&str> = asked.lines().filter(|line| line.contains(" build ")).collect();
+    assert!(!built.is_empty(), "{asked}");
+    assert!(built.iter().all(|line| line.contains("--max-jobs 3 ")), "{asked}");
+}
+
+#[test]
 fn s1_04_a_builder_that_is_away_fails_the_run_and_nothing_is_built_elsewhere() {
     let lab = usual("s1-04");
     release(&lab, "cortex");

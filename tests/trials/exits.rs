@@ -102,7 +102,7 @@ fn exit_3_refused_by_a_rule() {
 }
 
 #[test]
-fn exit_4_back_on_what_ran_before() {
+fn s4_52_exit_4_back_on_what_ran_before() {
     let lab = with_config(
         "exit-4",
         &HOSTS,
@@ -157,7 +157,7 @@ fn exit_5_the_new_system_stays_where_rolling_back_is_off() {
 }
 
 #[test]
-fn exit_5_the_revert_failed() {
+fn s4_18_exit_5_the_revert_failed() {
     let lab = usual("exit-5b");
     let a = lab.running_system("cortex");
     // Once the candidate has been there, the application does not start any more, whoever starts it.

@@ -253,7 +253,7 @@ fn a_host_that_carries_a_record_nobody_has_is_refused_and_can_be_superseded() {
 }
 
 #[test]
-fn a_host_switched_by_hand_is_drift_in_status_and_in_the_next_record() {
+fn s3_36_a_host_switched_by_hand_is_drift_in_status_and_in_the_next_record() {
     let lab = usual("drift");
     release(&lab, "cortex");
     let hand_made = lab.closure("cortex", "C");

@@ -57,10 +57,19 @@ fn s1_16_without_flake_builder_and_caches_the_targets_own_root_is_enough() {
 }
 
 #[test]
-fn s1_16_what_the_target_lost_comes_from_the_builders_root() {
+fn s1_16_s4_43_what_the_target_lost_comes_from_the_builders_root() {
     let lab = usual("s1-16-builder");
     let all = three(&lab);
-    let old = &all[1].1;
+    let (release, old) = &all[1];
+    expect(&lab, 0, &["rollback", "cortex", "--check"]);
+    let leaf = release.rsplit('/').next().expect("a name");
+    root(
+        &lab,
+        "cortex",
+        &format!("rm /nix/var/nix/gcroots/nixgate/cortex/{leaf}"),
+    );
+    let out = expect(&lab, 1, &["rollback", "cortex", "--check"]);
+    assert!(out.stderr.contains("no root keeps"), "{out}");
     root(
         &lab,
         "cortex",
@@ -72,10 +81,7 @@ fn s1_16_what_the_target_lost_comes_from_the_builders_root() {
             .ok()
     );
     let out = expect(&lab, 1, &["rollback", "cortex", "--check"]);
-    assert!(
-        out.stderr.contains("not on cortex") || out.stderr.contains("no root"),
-        "{out}"
-    );
+    assert!(out.stderr.contains("not on cortex"), "{out}");
     expect(&lab, 0, &["rollback", "cortex"]);
     assert_eq!(&lab.running_system("cortex"), old);
 }
