@@ -65,7 +65,7 @@ reason() {
 
 # Running system, profile and boot default, now.
 look() {
-	systems 3>&- 8>&- 9>&-
+	systems 3>&- 7>&- 8>&- 9>&-
 	loader=$(alone boot_default)
 	boot=${loader#* } loader=${loader%% *}
 }

@@ -3,7 +3,8 @@
 #   sh supervisor.sh recover DIR    ExecStopPost, and "hold" when started again: finishes what a dead one began
 #   sh supervisor.sh stc DIR NAME TOPLEVEL ACTION [VAR=VALUE]
 # It ends with 0 whatever happened; the result is DIR/state. docs/supervisor.md says what each state promises.
-# Descriptors: 3 the FIFO, 8 switch-to-configuration's lock, 9 the target's lock; no child inherits one.
+# Descriptors: 3 the FIFO, 7 the lock that a switch holds while it goes on, 8 switch-to-configuration's, 9 the target's; no
+# child inherits one.
 # Functions called through "alone" look unreachable, and the plan is read at run time.
 # shellcheck disable=SC2317,SC2154,SC2034
 set -u
@@ -15,7 +16,7 @@ profiles=/nix/var/nix/profiles/system
 roots=/nix/var/nix/gcroots/nixgate
 stc_lock_file=/run/nixos/switch-to-configuration.lock
 
-alone() { "$@" 3>&- 8>&- 9>&-; }
+alone() { "$@" 3>&- 7>&- 8>&- 9>&-; }
 note() { printf '%s\n' "$*"; }
 
 # Seconds since boot: a clock that is set does not shorten a lease.
@@ -76,6 +77,13 @@ stc_lock() {
 
 stc_unlock() { exec 8>&-; }
 
+# Whoever waits for the end of a switch waits for this lock: the kernel gives it back also where we are killed. Without it
+# they look at the state again and again.
+# A file that is missing is not made: where that fails, the shell ends.
+begin_busy() { [ -e "$dir/busy" ] && exec 7>>"$dir/busy" && alone_keep7 flock -n 7; }
+alone_keep7() { "$@" 3>&- 8>&- 9>&-; }
+end_busy() { exec 7>&-; }
+
 # --- messages -------------------------------------------------------------------------------------------------------
 
 fifo=''
@@ -88,7 +96,7 @@ hear() {
 		return 1
 	fi
 	# shellcheck disable=SC2016
-	msg=$(exec 8>&- 9>&- && exec timeout "$1" sh -c 'IFS= read -r l <&3 && printf "%s\n" "$l"') || return 1
+	msg=$(exec 7>&- 8>&- 9>&- && exec timeout "$1" sh -c 'IFS= read -r l <&3 && printf "%s\n" "$l"') || return 1
 	[ -n "$msg" ]
 }
 
@@ -353,7 +361,11 @@ obey() {
 		verb=${msg%% *} nonce=${msg#* }
 		case $s_state:$verb in
 		holding:keep | waiting:renew | committed:renew | committed:keep | reverted:renew | revert-failed:renew) answer ok ;;
-		holding:switch) begin_switch ;;
+		holding:switch)
+			begin_busy
+			begin_switch
+			end_busy
+			;;
 		waiting:commit) commit ;;
 		waiting:revert)
 			s_nonce=$nonce s_answer=''

@@ -111,7 +111,7 @@ kill_stop_jobs() {
 			systemctl kill --signal=KILL "$u"
 			;;
 		esac
-	done 8>&- 9>&-
+	done 7>&- 8>&- 9>&-
 }
 
 # --- what ran before ------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ remember() {
 				*.swap:active) printf '%s\n' "$u" >>"$dir/active-before" ;;
 			esac
 		done
-	} 3>&- 8>&- 9>&-
+	} 3>&- 7>&- 8>&- 9>&-
 }
 
 # Prints those of the units on stdin that are down, may be started by name, and should be.

@@ -60,7 +60,7 @@ fn s3_14_s3_17_a_target_that_builds_for_itself_keeps_to_its_number_of_jobs() {
         &lab,
         "cortex",
         "nix=$(command -v nix) && printf '#!/bin/sh\nprintf \"%%s \" \"$@\" >>/tmp/argv; echo >>/tmp/argv; \
-         exec %s \"$@\"\n' \"$nix\" >/usr/local/bin/nix && chmod 755 /usr/local/bin/nix && touch /tmp/argv && \
+         exec %s \"$@\"\n' \"$nix\" >/run/wrappers/bin/nix && chmod 755 /run/wrappers/bin/nix && touch /tmp/argv && \
          chmod 666 /tmp/argv",
     );
     lab.variant("cortex", "B");

@@ -32,7 +32,7 @@ done
 
 mkdir "$dir" || exit 1
 # The reserve is given back when the host has to be, so that a full /run does not keep it from going back.
-if ! { cat >"$dir/supervisor.sh" && printf '%s' "$plan" >"$dir/plan" && mkfifo "$dir/fifo" &&
+if ! { cat >"$dir/supervisor.sh" && : >"$dir/busy" && printf '%s' "$plan" >"$dir/plan" && mkfifo "$dir/fifo" &&
 	head -c 1048576 /dev/zero >"$dir/reserve"; }; then
 	rm -rf "$dir"
 	exit 1

@@ -13,6 +13,8 @@ busy() {
 	done 2>/dev/null <"$dir/state"
 	return 1
 }
+# The supervisor holds this lock as long as it switches; for what follows where it was killed, the state is looked at.
+[ ! -e "$dir/busy" ] || flock -s -w "$2" "$dir/busy" true 2>/dev/null
 while busy; do
 	n=$((n + 1))
 	read -r now _ </proc/uptime

@@ -28,7 +28,7 @@ until answered "$@"; do
 	n=$((n + 1))
 	read -r now _ </proc/uptime
 	[ $((${now%.*} - begun)) -lt "$2" ] || break
-	if [ $((n % 20)) = 0 ] && gone "$1"; then break; fi
-	if [ $n -lt 20 ]; then sleep 0.003; elif [ $n -lt 60 ]; then sleep 0.05; else sleep 0.2; fi
+	if [ $((n % 40)) = 0 ] && gone "$1"; then break; fi
+	if [ $n -lt 20 ]; then sleep 0.003; elif [ $n -lt 150 ]; then sleep 0.01; else sleep 0.2; fi
 done
 [ "$3" = switch ] || cat "$dir/state" 2>/dev/null
