@@ -1,8 +1,8 @@
 //! What `git nixgate diff` does, for tests/bench-diff, which runs it on lab hosts beside other tools: two toplevels of
 //! this machine's store compared, a closure read from another host, and a link that is slow.
 
-use git_nixgate::gate::Place;
 use git_nixgate::gate::diff::Difference;
+use git_nixgate::gate::store_of;
 use git_nixgate::host::{Endpoint, Privilege, RunDir, Script, Session};
 use git_nixgate::nix::{Closure, LocalExec, StorePath, closure, closure_linked, unshared};
 use git_nixgate::record::Target;
@@ -111,7 +111,7 @@ fn remote(host: &str, link: &str) -> Outcome {
             ran.map_err(|error| said(error.failure(host)))?;
             println!("nothing {} ms", begun.elapsed().as_millis());
             let begun = Instant::now();
-            let closure = closure_linked(&Place::Host(&session), link, LIMIT).await;
+            let closure = closure_linked(&store_of(&session), link, LIMIT).await;
             let count = closure.map_err(said)?.count();
             println!("closure {} ms, {count} paths", begun.elapsed().as_millis());
         }

@@ -3,15 +3,16 @@
 {
   size,
   bumps ? 0, # so many versions go up, spread over all
+  from ? 0, # … from this one on: the higher, the fewer are rebuilt for them
   added ? 0,
   dropped ? 0, # packages that nobody needs but the system
   silent ? -1, # this one is configured otherwise; 0 is at the bottom of everything
 }:
 let
   n = toString;
-  every = if bumps == 0 then size + 1 else size / bumps;
+  every = if bumps == 0 then size + 1 else (size - from) / bumps;
   isDropped = i: dropped > 0 && i >= size / 2 && i < size / 2 + dropped;
-  isBumped = i: i - i / every * every == every - 1;
+  isBumped = i: i >= from && i - i / every * every == every - 1;
   below = i: builtins.filter (j: j < i) (map (d: i / d) [ 2 3 5 7 11 13 17 ]);
   package =
     i:

@@ -39,16 +39,20 @@ pub struct Output<'a> {
     pub hash: &'a str,
 }
 
-/// What a derivation makes, and the derivations that it needs with the list of their outputs as it is written.
-pub type Head<'a> = (Vec<Output<'a>>, Vec<(&'a str, &'a [u8])>);
-
-/// Reads no more than the beginning of a derivation.
+/// Reads no more than the beginning of a derivation: what it makes, and the paths of the derivations that it needs.
 ///
 /// # Errors
 /// It does not begin like one.
-pub fn head(text: &[u8]) -> Result<Head<'_>, BadDerivation> {
-    Reader { text, at: 0 }.head()
+pub fn head<'a>(
+    text: &'a [u8],
+    output: impl FnMut(Output<'a>),
+    mut input: impl FnMut(&'a str),
+) -> Result<(), BadDerivation> {
+    Reader { text, at: 0 }.head(output, |path, _| input(path))
 }
+
+/// So many inputs most derivations have, or fewer.
+const SOME: usize = 8;
 
 /// Whether a text ends like a derivation: one that breaks off has lost its end.
 pub fn is_whole(text: &[u8]) -> bool {
@@ -70,7 +74,11 @@ impl<'a> Derivation<'a> {
     /// It does not begin like a derivation, or does not end like one.
     pub fn parse(text: &'a [u8]) -> Result<Self, BadDerivation> {
         let mut reader = Reader { text, at: 0 };
-        let (outputs, inputs) = reader.head()?;
+        let (mut outputs, mut inputs) = (Vec::new(), Vec::with_capacity(SOME));
+        reader.head(
+            |output| outputs.push(output),
+            |path, wanted| inputs.push((path, wanted)),
+        )?;
         reader.take(",")?;
         let sources = reader.list(Reader::string)?;
         reader.take(",")?;
@@ -206,21 +214,38 @@ impl<'a> Reader<'a> {
         &mut self,
         mut one: impl FnMut(&mut Self) -> Result<T, BadDerivation>,
     ) -> Result<Vec<T>, BadDerivation> {
-        self.take("[")?;
         let mut list = Vec::new();
+        self.each(|reader| {
+            list.push(one(reader)?);
+            Ok(())
+        })?;
+        Ok(list)
+    }
+
+    /// Reads a list, one after the other.
+    fn each(
+        &mut self,
+        mut one: impl FnMut(&mut Self) -> Result<(), BadDerivation>,
+    ) -> Result<(), BadDerivation> {
+        self.take("[")?;
         if self.takes("]") {
-            return Ok(list);
+            return Ok(());
         }
         loop {
-            list.push(one(self)?);
+            one(self)?;
             if self.takes("]") {
-                return Ok(list);
+                return Ok(());
             }
             self.take(",")?;
         }
     }
 
-    fn head(&mut self) -> Result<Head<'a>, BadDerivation> {
+    /// Hands on what it makes, then what it needs with the list of its outputs as it is written.
+    fn head(
+        &mut self,
+        mut output: impl FnMut(Output<'a>),
+        mut input: impl FnMut(&'a str, &'a [u8]),
+    ) -> Result<(), BadDerivation> {
         // The second form lets outputs of outputs be inputs; it is experimental in Nix.
         if self.takes("DrvWithVersion(") {
             self.bytes()?;
@@ -228,7 +253,7 @@ impl<'a> Reader<'a> {
         } else {
             self.take("Derive(")?;
         }
-        let outputs = self.list(|r| {
+        self.each(|r| {
             r.take("(")?;
             let name = r.string()?;
             r.take(",")?;
@@ -238,15 +263,16 @@ impl<'a> Reader<'a> {
             r.take(",")?;
             let hash = r.string()?;
             r.take(")")?;
-            Ok(Output {
+            output(Output {
                 name,
                 path,
                 algorithm,
                 hash,
-            })
+            });
+            Ok(())
         })?;
         self.take(",")?;
-        let inputs = self.list(|r| {
+        self.each(|r| {
             r.take("(")?;
             let path = r.string()?;
             r.take(",")?;
@@ -254,9 +280,9 @@ impl<'a> Reader<'a> {
             r.nested()?;
             let wanted = &r.text[from..r.at];
             r.take(")")?;
-            Ok((path, wanted))
-        })?;
-        Ok((outputs, inputs))
+            input(path, wanted);
+            Ok(())
+        })
     }
 
     fn body(&mut self) -> Result<Body<'a>, BadDerivation> {

@@ -16,4 +16,4 @@ pub mod switch_test;
 pub mod validate;
 
 pub use log::GateLog;
-pub use place::{As, Place};
+pub use place::{As, Place, store_of};

@@ -50,6 +50,11 @@ impl Exec for Place<'_> {
 #[derive(Debug, Clone, Copy)]
 pub struct As<'a>(pub Privilege, pub &'a Session);
 
+/// A target's store, for reading: as root, who reads its database. Anybody else has the daemon asked for each path.
+pub fn store_of(session: &Session) -> As<'_> {
+    As(Privilege::RootIfPossible, session)
+}
+
 impl Exec for As<'_> {
     async fn exec(
         &self,

@@ -10,7 +10,7 @@ use crate::config::Settings;
 use crate::diff::{Between, InputDiff};
 use crate::failure::Failure;
 use crate::gate::diff::{self, Difference};
-use crate::gate::{GateLog, Place};
+use crate::gate::{GateLog, Place, store_of};
 use crate::git::{Commit, Repo};
 use crate::host::{RunDir, Session};
 use crate::nix::{self, Closure, StorePath, Unshared};
@@ -305,7 +305,7 @@ impl Work<'_> {
         let limit = self.settings.timeouts.build;
         match named {
             Named::Live => {
-                let place = Place::Host(self.host(dir).await?);
+                let place = store_of(self.host(dir).await?);
                 let closure = nix::closure_linked(&place, RUNNING, limit).await?;
                 let record = self
                     .ledger
@@ -371,7 +371,7 @@ impl Work<'_> {
             return Ok(closure);
         }
         let host = self.host(dir).await?;
-        nix::closure(&Place::Host(host), toplevel, limit).await
+        nix::closure(&store_of(host), toplevel, limit).await
     }
 
     fn journalled(&self, record: &Record, toplevel: &StorePath) -> Option<Closure> {

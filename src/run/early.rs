@@ -6,7 +6,7 @@ use super::{World, resolve};
 use crate::config::Settings;
 use crate::event::{Event, Watcher};
 use crate::failure::Failure;
-use crate::gate::{GateLog, Place, preflight};
+use crate::gate::{GateLog, preflight, store_of};
 use crate::host::{Endpoint, Session};
 use crate::nix::{self, Closure, StorePath};
 use crate::record::{Ledger, Oid, Target};
@@ -76,7 +76,7 @@ pub(super) async fn read(
     let limit = settings.timeouts.build;
     let closures = async |session: &Session| {
         let toplevel = StorePath::new(&guess.toplevel).ok()?;
-        nix::closure_and_linked(&Place::Host(session), &toplevel, RUNNING, limit)
+        nix::closure_and_linked(&store_of(session), &toplevel, RUNNING, limit)
             .await
             .ok()
     };

@@ -18,7 +18,7 @@ use crate::failure::{Exit, Failure, Reason};
 use crate::gate::diff::{self, Difference};
 use crate::gate::known_good::RemoteSide;
 use crate::gate::preflight::{self, Fit, Rules};
-use crate::gate::{GateLog, Place, build};
+use crate::gate::{GateLog, Place, build, store_of};
 use crate::git::{Commit, Repo, Which};
 use crate::host::{Facts, RunDir};
 use crate::nix::{self, Closure, StorePath, Unshared};
@@ -356,7 +356,7 @@ struct Ready {
 /// The closure that runs on the target. One that cannot be read is asked for again, by gate 3, which says why.
 async fn what_runs(fit: &Fit, settings: &Settings) -> Option<Closure> {
     let running = StorePath::new(fit.facts.here.running.as_deref()?).ok()?;
-    nix::closure(&Place::Host(&fit.session), &running, settings.timeouts.build)
+    nix::closure(&store_of(&fit.session), &running, settings.timeouts.build)
         .await
         .ok()
 }
@@ -496,7 +496,7 @@ async fn compared(
         (true, _) => None,
         (_, Some(closure)) => Some(closure),
         _ => {
-            let place = Place::Host(&ready.fit.session);
+            let place = store_of(&ready.fit.session);
             Some(nix::closure(&place, &running, settings.timeouts.build).await?)
         }
     };

@@ -10,10 +10,10 @@ use super::{Run, World, reach, resolve};
 use crate::config::Settings;
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
-use crate::gate::Place;
 use crate::gate::diff::{self, Difference};
 use crate::gate::known_good::RemoteSide;
 use crate::gate::preflight::{self, Fit, Rules};
+use crate::gate::{Place, store_of};
 use crate::host::{Endpoint, Facts, RunDir, Session};
 use crate::nix::{self, Closure, StorePath};
 use crate::record::{Choice, Evidence, Kind, Ledger, OnHost, Record, Target};
@@ -388,7 +388,7 @@ async fn found<'a>(
     let root = rooted(&target, choice, &fit.facts);
     let there = match known.filter(|closure| closure.toplevel == toplevel) {
         Some(closure) => Ok(closure),
-        None => nix::closure(&Place::Host(&fit.session), &toplevel, limit).await,
+        None => nix::closure(&store_of(&fit.session), &toplevel, limit).await,
     };
     let trouble = match there {
         Ok(closure) => {
@@ -546,7 +546,7 @@ async fn compared(
     };
     let old = match known.filter(|closure| closure.toplevel == running) {
         Some(closure) => Ok(closure),
-        None => nix::closure(&Place::Host(&fit.session), &running, settings.timeouts.build).await,
+        None => nix::closure(&store_of(&fit.session), &running, settings.timeouts.build).await,
     };
     match old {
         Ok(old) => {

@@ -134,7 +134,13 @@ async fn drive(run: &mut Run<'_>, settings: &Settings, commit: &Commit) -> Resul
     let ready = on_host(run, settings, commit, &endpoint, &mut session).await;
     let is_ready = ready.is_ok();
     if is_ready {
-        reached(run, &order, &bench, ", and the closure gets no root there").await;
+        reached(
+            run,
+            &order,
+            &bench,
+            ", and the closure gets no root there that it does not have yet",
+        )
+        .await;
     }
     let result = match ready {
         Ok(held) => {

@@ -87,7 +87,7 @@ fn s4_39_a_builder_out_of_reach_does_not_keep_a_release_from_being_resumed() {
     root(&lab, "desk", "rm /tmp/hang");
     lab.cut("forge");
     let out = expect(&lab, 0, &["resume", "cortex"]);
-    let said = "what the run left on the builder stays, and the closure gets no root there: \
+    let said = "what the run left on the builder stays, and the closure gets no root there that it does not have yet: \
                 the builder cannot be used: forge does not answer";
     assert!(out.stderr.contains(said), "{out}");
     let name = name_in(&out);

@@ -143,17 +143,25 @@ impl Side {
             name.push_str(path.strip_prefix(STORE)?);
             let place = self.texts.append(store, &name).ok()?;
             let text = self.texts.at(place);
-            let (outputs, inputs) = drv::head(text).ok()?;
-            made.extend(outputs.iter().filter_map(|output| Digits::of(output.path)));
-            let first = outputs.first().and_then(|output| Digits::of(output.path));
-            let mut behind = Vec::new();
-            for (path, _) in inputs {
+            let (mut first, mut behind, mut bad) = (None, Vec::new(), false);
+            let output = |output: drv::Output<'_>| {
+                let digits = Digits::of(output.path);
+                first = first.or(digits);
+                made.extend(digits);
+            };
+            let input = |path: &str| match Digits::of(path) {
                 // Most inputs were met before.
-                if !seen.contains(&Digits::of(path)?) {
+                Some(digits) if seen.contains(&digits) => {}
+                Some(_) => {
                     let from = place.from + (path.as_ptr().addr() - text.as_ptr().addr());
                     let to = from + path.len();
                     behind.push(Place { from, to, ..place });
                 }
+                None => bad = true,
+            };
+            drv::head(text, output, input).ok()?;
+            if bad {
+                return None;
             }
             self.last.push((first, behind));
             self.texts.parts.push((at, place));
