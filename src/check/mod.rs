@@ -140,6 +140,7 @@ mod tests {
             probe,
             from: From::Target,
             timeout: Duration::from_secs(seconds),
+            before: 0,
         }
     }
 

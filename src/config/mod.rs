@@ -177,6 +177,9 @@ pub struct Check {
     pub from: From,
     #[serde(serialize_with = "value::seconds")]
     pub timeout: Duration,
+    /// How many checks before it are called the same.
+    #[serde(skip)]
+    pub before: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -216,9 +219,19 @@ impl Probe {
 }
 
 impl Check {
-    /// The check as a line names it.
+    /// The check as a line names it. No two of a target are called the same: one that failed before a run is known by it.
     pub fn name(&self) -> String {
-        match &self.probe {
+        match self.before {
+            0 => self.probe.name(),
+            before => format!("{} ({})", self.probe.name(), before + 1),
+        }
+    }
+}
+
+impl Probe {
+    /// What it asks; of a program its first word, because others may hold what is nobody's business.
+    pub fn name(&self) -> String {
+        match self {
             Probe::Unit(unit) => format!("unit {unit}"),
             Probe::Http(url) => format!("http {}", without_userinfo(url)),
             Probe::Run(argv) => format!("run {}", argv.first().map_or("", String::as_str)),

@@ -284,7 +284,13 @@ impl Section<'_, '_, '_> {
         let path = self.key_path(key);
         for item in array.iter() {
             match item.get_ref().as_table() {
-                Some(table) => into.extend(self.reader.section(table, &path).check(item.span().start)),
+                Some(table) => {
+                    if let Some(mut check) = self.reader.section(table, &path).check(item.span().start) {
+                        let name = check.probe.name();
+                        check.before = into.iter().filter(|other| other.probe.name() == name).count();
+                        into.push(check);
+                    }
+                }
                 None => self.reader.problem(item.span().start, &path, "must be a table"),
             }
         }
@@ -336,10 +342,12 @@ impl Section<'_, '_, '_> {
         }
         let good = self.reader.problems.len() == before;
         self.finish();
-        probes
-            .pop()
-            .filter(|_| good)
-            .map(|probe| Check { probe, from, timeout })
+        probes.pop().filter(|_| good).map(|probe| Check {
+            probe,
+            from,
+            timeout,
+            before: 0,
+        })
     }
 
     fn ssh_option(&mut self, option: &str) -> bool {

@@ -25,6 +25,29 @@ fn s2_26_a_target_without_keys_is_reached_by_its_name() {
     assert!(settings.auto_rollback);
 }
 
+/// One that failed before a run is excused by its name.
+#[test]
+fn no_two_checks_of_a_target_are_called_the_same() {
+    let text = r#"
+        version = 1
+        [[check]]
+        run = ["curl", "http://localhost/a"]
+        [[check]]
+        run = ["ls"]
+        [target.cortex]
+        [[target.cortex.check]]
+        run = ["curl", "http://localhost/b"]
+        [target.orion]
+    "#;
+    let config = parse(text).unwrap();
+    let names = |target: &str| -> Vec<String> {
+        let settings = &config.targets[&target.parse().unwrap()];
+        settings.checks.iter().map(Check::name).collect()
+    };
+    assert_eq!(names("cortex"), ["run curl", "run ls", "run curl (2)"]);
+    assert_eq!(names("orion"), ["run curl", "run ls"]);
+}
+
 #[test]
 fn a_target_overrides_the_defaults_and_adds_checks() {
     let text = r#"

@@ -329,6 +329,7 @@ mod tests {
                 probe: Probe::Http("https://mon:pass-word-1@[::1]/x".into()),
                 from: crate::config::From::Target,
                 timeout: std::time::Duration::from_secs(1),
+                before: 0,
             }],
             ..Settings::default()
         };
