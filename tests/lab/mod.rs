@@ -73,13 +73,26 @@ impl Lab {
     /// `desk` is among them, the binary under test is on its PATH, so that `git nixgate` works there.
     #[track_caller]
     pub fn up(name: &str, hosts: &[&str]) -> Lab {
+        Lab::up_with(name, hosts, "own")
+    }
+
+    /// The same with hosts that have the kernel's boot id, as containers do: it does not change when they reboot.
+    #[track_caller]
+    pub fn up_as_containers(name: &str, hosts: &[&str]) -> Lab {
+        Lab::up_with(name, hosts, "shared")
+    }
+
+    #[track_caller]
+    fn up_with(name: &str, hosts: &[&str], boot_id: &str) -> Lab {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let lab = Lab {
             instance: format!("{name}-{}-{number}", std::process::id()),
         };
         // The first run on a machine makes the caches, which takes a minute or two.
-        let out = lab.lab_within(&["up", "--hosts", &hosts.join(",")], Duration::from_secs(600));
+        let mut up = lab.command(&["up", "--hosts", &hosts.join(",")]);
+        up.env("NIXGATE_LAB_BOOT_ID", boot_id);
+        let out = lab.finish(up, Duration::from_secs(600));
         assert!(out.ok(), "the lab did not come up: {out}");
         if hosts.contains(&"desk")
             && let Some(binary) = option_env!("CARGO_BIN_EXE_git-nixgate")

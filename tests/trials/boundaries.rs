@@ -338,7 +338,6 @@ fn s4_39_killed_once_in_every_step_of_a_release() {
     run(&lab, &line, "list");
     let all = crossed(&lab);
     let steps = [
-        "journal",
         " switch]",
         " renew",
         " commit]",
@@ -351,11 +350,11 @@ fn s4_39_killed_once_in_every_step_of_a_release() {
         .filter(|(_, line)| line.contains(" before ") && steps.iter().any(|step| line.contains(step)))
         .map(|(number, _)| number)
         .collect();
-    assert!(chosen.len() >= 10, "{all:?}");
+    assert!(chosen.len() >= 8, "{all:?}");
     let rows: Vec<Row> = chosen
         .into_iter()
         .filter_map(|number| at_boundary(&lab, Fault::OperatorKilled, Verb::Release, number))
         .collect();
     report(Fault::OperatorKilled, Verb::Release, &rows);
-    assert!(rows.len() >= 10);
+    assert!(rows.len() >= 8);
 }

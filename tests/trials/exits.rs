@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::broken::{commit, must, says, snapshot, switches, with};
-use crate::infra::{configure, expect, host_state, refs, release, usual, with_config};
+use crate::infra::{CONFIG, configure, expect, host_state, refs, release, usual, with_config};
+use crate::lab::Lab;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOSTS: [&str; 4] = ["desk", "forge", "git", "cortex"];
@@ -231,7 +232,11 @@ fn exit_6_somebody_else_holds_it() {
 
 #[test]
 fn exit_7_waits_for_a_reboot_and_resume_marks_it() {
-    let lab = usual("exit-7");
+    // Only the start of its first process says that a container has rebooted.
+    let lab = Lab::up_as_containers("exit-7", &HOSTS);
+    configure(&lab, CONFIG);
+    let boot_id = || must(&lab, "cortex", "root", "cat /proc/sys/kernel/random/boot_id");
+    let kernels = boot_id();
     let a = lab.running_system("cortex");
     lab.variant("cortex", "B100");
     expect(&lab, 1, &["release", "cortex"]);
@@ -250,6 +255,7 @@ fn exit_7_waits_for_a_reboot_and_resume_marks_it() {
     says(&out, &["cortex has not rebooted yet"]);
 
     lab.reboot("cortex");
+    assert_eq!(boot_id(), kernels);
     assert_ne!(lab.running_system("cortex"), a);
     let out = expect(&lab, 0, &["resume", "cortex"]);
     let name = out.text().lines().last().expect("a name").to_owned();
