@@ -1,5 +1,6 @@
 //! Step 4: the closure goes to the target, only what is missing, while the supervisor holds it.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,37 @@ const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 /// # Errors
 /// Exit 1; what arrived stays there, so that the next run sends only the rest.
 pub async fn copy(
+    watcher: &dyn Watcher,
+    settings: &Settings,
+    builder: Place<'_>,
+    target: &Session,
+    toplevel: &StorePath,
+) -> Result<&'static str, Failure> {
+    tokio::select! {
+        done = tries(watcher, settings, builder, target, toplevel) => done,
+        never = clear(watcher, target) => match never {},
+    }
+}
+
+/// How long a copy goes on before what earlier ones left is looked for again, and how often after that.
+const CLEAR: Duration = Duration::from_secs(5);
+const CLEAR_AGAIN: Duration = Duration::from_secs(15);
+
+/// Ends what an earlier copy left on the target while this one goes on: its connection may have been cut long ago, and the
+/// host notice only now. Until then it looks alive, and from then on the path that it had begun is locked for ever.
+async fn clear(watcher: &dyn Watcher, target: &Session) -> Infallible {
+    tokio::time::sleep(CLEAR).await;
+    loop {
+        let ended = nix::end_orphaned_copies(&Place::Host(target), ASK).await;
+        if let Ok(1..) = ended {
+            let text = format!("ended what an earlier copy to {} left there", target.name());
+            watcher.see(&Event::Note { text });
+        }
+        tokio::time::sleep(CLEAR_AGAIN).await;
+    }
+}
+
+async fn tries(
     watcher: &dyn Watcher,
     settings: &Settings,
     builder: Place<'_>,

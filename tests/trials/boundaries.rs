@@ -337,14 +337,7 @@ fn s4_39_killed_once_in_every_step_of_a_release() {
     let line = ready(&lab, Verb::Release, 0);
     run(&lab, &line, "list");
     let all = crossed(&lab);
-    let steps = [
-        " switch]",
-        " renew",
-        " commit]",
-        "update-ref",
-        "push",
-        "umask",
-    ];
+    let steps = [" switch]", " renew", " commit]", "update-ref", "push", "umask"];
     let chosen: Vec<u32> = (1u32..)
         .zip(&all)
         .filter(|(_, line)| line.contains(" before ") && steps.iter().any(|step| line.contains(step)))

@@ -486,6 +486,16 @@ fn s3_03_a_link_cut_in_the_copy_leaves_nothing_active_and_the_rest_follows() {
         Duration::from_secs(60),
     );
     lab.cut("cortex");
+    // The host will notice late that nobody is there any more.
+    let sessions = root(
+        &lab,
+        "cortex",
+        "for p in $(pgrep -f '^nix-daemon --stdio'); do while [ \"$p\" -gt 1 ]; do
+           [ \"$(cat /proc/$p/comm)\" != sshd-session ] || echo $p; p=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$p/status)
+         done; done",
+    );
+    let sessions = sessions.split_whitespace().collect::<Vec<_>>().join(" ");
+    root(&lab, "cortex", &format!("kill -STOP {sessions}"));
     let out = run.wait(Duration::from_secs(180)).unwrap();
     assert_eq!(out.status, 1, "{out}");
     lab.heal("cortex");
@@ -511,7 +521,20 @@ fn s3_03_a_link_cut_in_the_copy_leaves_nothing_active_and_the_rest_follows() {
         "ssh-keyscan -T 2 cortex >/dev/null 2>&1",
         Duration::from_secs(20),
     );
-    release(&lab, "cortex");
+    let run = lab.spawn_nixgate("op", &["release", "cortex"]);
+    lab.wait_for(
+        "cortex",
+        "[ \"$(pgrep -cf '^nix-daemon --stdio')\" -ge 2 ]",
+        Duration::from_secs(60),
+    );
+    root(&lab, "cortex", &format!("kill -CONT {sessions}"));
+    let out = run.wait(Duration::from_secs(180)).unwrap();
+    assert!(out.ok(), "{out}");
+    assert!(
+        out.stderr
+            .contains("ended what an earlier copy to cortex left there"),
+        "{out}"
+    );
     let then = arrived(&lab);
     assert!(
         first.lines().all(|line| then.contains(line)),
