@@ -48,13 +48,8 @@ fn password(target: &Target, asker: &Arc<dyn Asker + Send + Sync>) -> Result<Sec
                 "the file that {PASSWORD_FILE} names cannot be read: {error}"
             ))
         })?;
-        let text = text.trim_end_matches(['\n', '\r']);
-        if text.is_empty() {
-            return Err(Failure::config(format!(
-                "the file that {PASSWORD_FILE} names is empty"
-            )));
-        }
-        return Ok(Secret::new(text));
+        let empty = || Failure::config(format!("the file that {PASSWORD_FILE} names is empty"));
+        return written(&text).ok_or_else(empty);
     }
     match asker.secret(&format!("sudo password on {target}:")) {
         Some(text) if !text.is_empty() => Ok(Secret::new(text)),
@@ -64,6 +59,12 @@ fn password(target: &Target, asker: &Arc<dyn Asker + Send + Sync>) -> Result<Sec
             )),
         ),
     }
+}
+
+/// What a file holds that somebody wrote a secret to: editors and `echo` end it with a line feed.
+fn written(text: &str) -> Option<Secret> {
+    let text = text.trim_end_matches(['\n', '\r']);
+    (!text.is_empty()).then(|| Secret::new(text))
 }
 
 /// The builder's endpoint; never with sudo, and without the target's ssh options: a port or key alias of one host is
@@ -301,4 +302,20 @@ fn carried(facts: &Facts) -> Option<String> {
     Record::parse(null, &raw, None)
         .ok()
         .map(|record| record.name.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s3_8_a_secrets_file_loses_its_last_line_feed_and_must_not_be_empty() {
+        let read = |text: &str| written(text).map(|secret| secret.expose().to_owned());
+        for text in ["p a\t", "p a\t\n", "p a\t\r\n"] {
+            assert_eq!(read(text).as_deref(), Some("p a\t"));
+        }
+        for text in ["", "\n", "\r\n\n"] {
+            assert_eq!(read(text), None);
+        }
+    }
 }
