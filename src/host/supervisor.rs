@@ -7,6 +7,7 @@
 mod after;
 mod driver;
 mod error;
+mod others;
 mod plan;
 mod reboot;
 mod verify;
@@ -14,8 +15,9 @@ mod verify;
 pub use after::{
     drop_permanent_root, drop_record, failed_before, put_profile_back, release_leftover, store_record,
 };
-pub use driver::{Committed, Held, Reverted, Switched, cancel, hold, holder_now, reattach, supersede};
+pub use driver::{Committed, Held, Reverted, Switched, hold};
 pub use error::{HoldError, SupervisorError};
+pub use others::{cancel, holder_now, reattach, supersede};
 pub use plan::Plan;
 pub use reboot::{BootSet, set_boot};
 pub use verify::{Rehearsal, dry_activate};
