@@ -114,8 +114,6 @@ fn s4_52_exit_4_back_on_what_ran_before() {
     for (variant, text) in [
         ("Bfail", "broken.service"),
         ("Bact", "the activation script failed"),
-        ("Bmigrate", "app-migrate.service"),
-        ("Border", "the switch left failed units: app.service"),
         ("Bslow", "raise timeouts.activate"),
         ("Bhang", "raise timeouts.activate"),
     ] {
