@@ -73,7 +73,8 @@ fn killed_at(lab: &Lab, gate: &str) {
 }
 
 #[test]
-fn killed_while_holding_and_copying() {
+#[ignore = "half a minute: tests/run --full"]
+fn full_killed_while_holding_and_copying() {
     let lab = usual("kill-copy");
     release(&lab, "cortex");
     let (running, state, before) = (
@@ -124,7 +125,8 @@ fn what_a_killed_run_left_on_the_builder_goes_after_a_day() {
 }
 
 #[test]
-fn killed_during_the_switch_the_host_goes_back_by_itself() {
+#[ignore = "half a minute: tests/run --full"]
+fn full_killed_during_the_switch_the_host_goes_back_by_itself() {
     let lab = usual("kill-switch");
     release(&lab, "cortex");
     let (running, state, before) = (
@@ -147,7 +149,8 @@ fn killed_during_the_switch_the_host_goes_back_by_itself() {
 }
 
 #[test]
-fn killed_during_the_switch_and_resumed_it_is_released() {
+#[ignore = "half a minute: tests/run --full"]
+fn full_killed_during_the_switch_and_resumed_it_is_released() {
     let lab = usual("kill-resume");
     release(&lab, "cortex");
     slow(&lab, 6);
@@ -204,7 +207,8 @@ fn killed_in_a_switch_that_fails_it_is_not_resumed_into_a_record() {
 }
 
 #[test]
-fn a_rollback_killed_in_its_switch_is_resumed_as_a_rollback() {
+#[ignore = "half a minute: tests/run --full"]
+fn full_a_rollback_killed_in_its_switch_is_resumed_as_a_rollback() {
     let lab = usual("kill-rollback");
     slow(&lab, 5);
     let first = release(&lab, "cortex");
@@ -226,7 +230,8 @@ fn a_rollback_killed_in_its_switch_is_resumed_as_a_rollback() {
 }
 
 #[test]
-fn killed_while_soaking_profile_and_boot_were_never_set() {
+#[ignore = "half a minute: tests/run --full"]
+fn full_killed_while_soaking_profile_and_boot_were_never_set() {
     let lab = with_config("kill-soak", HOSTS, &CONFIG.replace("soak = 0", "soak = 40"));
     let running = lab.running_system("cortex");
     let (state, booted) = (host_state(&lab, "cortex"), boots(&lab));
@@ -346,7 +351,8 @@ fn a_power_cut_after_the_commit_boots_the_new_system_and_resume_records_it() {
 }
 
 #[test]
-fn killed_while_pushing_resume_publishes_the_same_record() {
+#[ignore = "half a minute: tests/run --full"]
+fn full_killed_while_pushing_resume_publishes_the_same_record() {
     let lab = usual("kill-push");
     release(&lab, "cortex");
     lab.variant("cortex", "B");
