@@ -206,6 +206,17 @@ pub enum From {
 }
 
 impl Probe {
+    /// What it asks; of a program its first word, because others may hold what is nobody's business.
+    pub fn name(&self) -> String {
+        match self {
+            Probe::Unit(unit) => format!("unit {unit}"),
+            Probe::Http(url) => format!("http {}", without_userinfo(url)),
+            Probe::Run(argv) => format!("run {}", argv.first().map_or("", String::as_str)),
+            Probe::Resolve(name) => format!("resolve {name}"),
+            Probe::Ping(host) => format!("ping {host}"),
+        }
+    }
+
     /// The program that asks, where any program can; `None`: a unit, a URL.
     pub fn argv(&self) -> Option<Vec<String>> {
         let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
@@ -224,19 +235,6 @@ impl Check {
         match self.before {
             0 => self.probe.name(),
             before => format!("{} ({})", self.probe.name(), before + 1),
-        }
-    }
-}
-
-impl Probe {
-    /// What it asks; of a program its first word, because others may hold what is nobody's business.
-    pub fn name(&self) -> String {
-        match self {
-            Probe::Unit(unit) => format!("unit {unit}"),
-            Probe::Http(url) => format!("http {}", without_userinfo(url)),
-            Probe::Run(argv) => format!("run {}", argv.first().map_or("", String::as_str)),
-            Probe::Resolve(name) => format!("resolve {name}"),
-            Probe::Ping(host) => format!("ping {host}"),
         }
     }
 }
