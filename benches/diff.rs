@@ -9,6 +9,8 @@ use git_nixgate::record::Target;
 use git_nixgate::run::{Compared, Side};
 use git_nixgate::ui::Style;
 use git_nixgate::ui::diff::{Folds, text};
+use std::collections::HashSet;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::ExitCode;
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
         ["compare", old, new] => compare(old, new),
+        ["floor", old, new] => floor(old, new),
         ["remote", host, link] => remote(host, link),
         ["relay", milliseconds, address] => relay(milliseconds, address),
         // cargo runs it like that.
@@ -31,7 +34,7 @@ fn main() -> ExitCode {
             println!("tests/bench-diff runs this on hosts of its own");
             Ok(())
         }
-        _ => Err("compare OLD NEW | remote HOST LINK | relay MILLISECONDS ADDRESS".into()),
+        _ => Err("compare OLD NEW | floor OLD NEW | remote HOST LINK | relay MILLISECONDS ADDRESS".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -94,6 +97,37 @@ fn compare(old: &str, new: &str) -> Outcome {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     println!("peak {}", peak.unwrap_or_default().trim());
+    Ok(())
+}
+
+/// What nobody who reads the changed paths' derivations can do without: their files opened, read and closed on two threads,
+/// and nothing made of them.
+fn floor(old: &str, new: &str) -> Outcome {
+    let sides = [StorePath::new(old)?, StorePath::new(new)?];
+    let read = |top| block_on(closure(&LocalExec, top, LIMIT));
+    let (before, after) = (read(&sides[0])?.map_err(said)?, read(&sides[1])?.map_err(said)?);
+    let changed = |these: &Closure, those: &Closure| -> Vec<String> {
+        let known: HashSet<&StorePath> = those.paths().collect();
+        let gone = these.paths().filter(|path| !known.contains(path));
+        let derivers = gone.filter_map(|path| these.get(path)?.deriver.clone());
+        derivers.map(|deriver| deriver.to_string()).collect()
+    };
+    let files = [changed(&before, &after), changed(&after, &before)];
+    let read = |files: &[String]| -> std::io::Result<usize> {
+        let mut text = vec![0; 1 << 20];
+        files
+            .iter()
+            .try_fold(0, |sum, file| Ok(sum + File::open(file)?.read(&mut text)?))
+    };
+    let begun = Instant::now();
+    let bytes = std::thread::scope(|scope| {
+        let other = scope.spawn(|| read(&files[1]));
+        let one = read(&files[0]);
+        let other = other.join().map_err(|_| "a thread failed")?;
+        Ok::<usize, Box<dyn std::error::Error>>(one? + other?)
+    })?;
+    let count = files.iter().map(Vec::len).sum::<usize>();
+    println!("{} {count} {bytes}", begun.elapsed().as_micros());
     Ok(())
 }
 
