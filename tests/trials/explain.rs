@@ -232,4 +232,14 @@ fn s1_9_what_no_cause_explains_is_refused_and_what_cannot_be_told_is_said() {
     // Between two releases the journals have them.
     assert_eq!(live["roots"][0]["of"], "app.conf", "{live}");
     assert_eq!(live["totals"]["paths-new"], 3);
+
+    // What runs on a host is read as root: there its daemon need not answer everybody.
+    root(
+        &lab,
+        "cortex",
+        "printf '%s = root\\n' trusted-users allowed-users >>/etc/nix/nix.conf && systemctl restart nix-daemon.service",
+    );
+    let refused = lab.sh("cortex", "jarvis", "nix-store -qR /run/current-system");
+    assert!(refused.stderr.contains("cannot open connection"), "{refused}");
+    assert_eq!(diff(&lab, &[&first, "live"]), live);
 }
