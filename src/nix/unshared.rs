@@ -7,7 +7,7 @@ use super::path::StorePath;
 use super::said;
 use crate::failure::{Failure, Reason};
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Duration;
 
 use files::{Place, Texts};
@@ -16,6 +16,8 @@ use files::{Place, Texts};
 pub(super) const SCRIPT: &str = include_str!("unshared.sh");
 /// More text than this is not unpacked: real systems have a twentieth of it.
 const MOST: u64 = 2 << 30;
+/// Two store paths are shorter than this (211 bytes behind the store's directory are the most, Nix, `src/libstore/path.hh`).
+const HEAD: u64 = 1 << 10;
 /// How hard they are packed for keeping: beyond this it takes twice the time for a tenth of the bytes.
 const PACKED: u32 = 6;
 
@@ -90,10 +92,16 @@ impl Unshared {
     pub fn kept(packed: &[u8]) -> Option<Unshared> {
         let text = unpacked(packed).ok()?;
         let end = text.iter().position(|byte| *byte == b'\n')?;
-        let head = std::str::from_utf8(&text[..end]).ok()?;
-        let (old, new) = head.split_once(' ')?;
-        let (old, new) = (StorePath::new(old).ok()?, StorePath::new(new).ok()?);
+        let (old, new) = sides(&text[..end])?;
         Some(Unshared::of_lines(old, new, text[end + 1..].to_vec()))
+    }
+
+    /// Reads of what [`Unshared::packed`] made no more than which two derivations it is about: the old one, the new one.
+    pub fn kept_sides(packed: &[u8]) -> Option<(StorePath, StorePath)> {
+        let mut head = Vec::new();
+        let mut reader = BufReader::new(flate2::bufread::GzDecoder::new(packed)).take(HEAD);
+        reader.read_until(b'\n', &mut head).ok()?;
+        sides(head.strip_suffix(b"\n")?)
     }
 
     /// Reads what the script printed; `None`: neither side's derivations are there any more.
@@ -125,6 +133,12 @@ impl Unshared {
         }
         Ok(Some(Unshared::of_lines(old, new, text)))
     }
+}
+
+/// The first line of what is kept.
+fn sides(head: &[u8]) -> Option<(StorePath, StorePath)> {
+    let (old, new) = std::str::from_utf8(head).ok()?.split_once(' ')?;
+    Some((StorePath::new(old).ok()?, StorePath::new(new).ok()?))
 }
 
 fn unpacked(packed: &[u8]) -> Result<Vec<u8>, String> {

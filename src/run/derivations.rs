@@ -33,7 +33,7 @@ pub(super) async fn read(
         },
         Err(why) => why.clone(),
     };
-    let kept = Kept::of(repo, target);
+    let kept = Kept::of(repo, target, (old, new));
     let ways = kept.ways(old);
     let told = |steps: Vec<Unshared>| {
         let note = format!("{why}: read from the journals of earlier runs");
@@ -60,16 +60,34 @@ pub(super) async fn read(
 }
 
 /// What the journals of a target keep, each between two systems.
-struct Kept(Vec<Unshared>);
+#[derive(Default)]
+struct Kept(Vec<Step>);
+
+/// What one of them keeps, still packed.
+struct Step {
+    old: StorePath,
+    new: StorePath,
+    packed: Vec<u8>,
+}
 
 impl Kept {
-    fn of(repo: &Repo, target: &Target) -> Kept {
+    /// From the newest run back, until there is a way from one to the other; all of them, if there is none.
+    fn of(repo: &Repo, target: &Target, (from, to): (&StorePath, &StorePath)) -> Kept {
         let runs = repo.journals(target).unwrap_or_default();
-        let files = runs.iter().filter_map(|run| {
+        let steps = runs.iter().rev().filter_map(|run| {
             let file = repo.journal_file(target, &run.run, journal::DERIVATIONS);
-            Unshared::kept(&file.ok()??)
+            let packed = file.ok()??;
+            let (old, new) = Unshared::kept_sides(&packed)?;
+            Some(Step { old, new, packed })
         });
-        Kept(files.collect())
+        let mut kept = Kept::default();
+        for step in steps {
+            kept.0.push(step);
+            if kept.ways(from).iter().any(|(reached, _)| reached == to) {
+                break;
+            }
+        }
+        kept
     }
 
     /// The systems that can be reached from `old`, the nearest first, each with the numbers of what lies on the way.
@@ -99,7 +117,7 @@ impl Kept {
 
     fn steps(&self, way: &[usize]) -> Vec<Unshared> {
         way.iter()
-            .filter_map(|number| self.0.get(*number).cloned())
+            .filter_map(|number| Unshared::kept(&self.0.get(*number)?.packed))
             .collect()
     }
 }

@@ -1,8 +1,10 @@
 //! `rollback` and `deploy`: a recorded closure goes back onto its host. No evaluation and no build, unless `--rebuild`
 //! asks for it.
 
+mod compared;
 mod found;
 
+use self::compared::compared;
 use self::found::{Found, Supply, found};
 use super::deliver::{Delivery, Options, Outcome, deliver};
 use super::early::{Host, guess, read};
@@ -13,12 +15,10 @@ use super::{Run, World, reach, resolve};
 use crate::config::Settings;
 use crate::event::Gate;
 use crate::failure::{Exit, Failure};
-use crate::gate::diff::{self, Difference};
 use crate::gate::known_good::RemoteSide;
-use crate::gate::preflight::{self, Fit, Rules};
-use crate::gate::store_of;
+use crate::gate::preflight::{self, Rules};
 use crate::host::{Endpoint, Facts, RunDir};
-use crate::nix::{self, Closure, StorePath};
+use crate::nix::Closure;
 use crate::record::{Choice, Evidence, Kind, Ledger, OnHost, Record, Target};
 
 pub(super) use self::found::intact;
@@ -239,7 +239,8 @@ async fn drive(
         }
     };
     evidence(run, &choice, &closure, &commit);
-    let detail = compared(run, &fit, running, &closure, settings).await;
+    let sides = (running, &closure);
+    let detail = compared(run, &fit, (ledger, &choice), sides, settings).await;
     run.log.pass(detail);
 
     let delivery = Delivery {
@@ -365,34 +366,4 @@ fn evidence(run: &mut Run<'_>, choice: &Choice<'_>, closure: &Closure, commit: &
         new.specialisation = recorded.specialisation.clone();
     }
     run.evidence = new;
-}
-
-/// The diff against what runs; a host whose running closure cannot be read is no reason not to go back.
-async fn compared(
-    run: &mut Run<'_>,
-    fit: &Fit,
-    known: Option<Closure>,
-    closure: &Closure,
-    settings: &Settings,
-) -> String {
-    let running = fit.facts.here.running.as_deref();
-    let Some(running) = running.and_then(|path| StorePath::new(path).ok()) else {
-        return "what runs cannot be read".to_owned();
-    };
-    let old = match known.filter(|closure| closure.toplevel == running) {
-        Some(closure) => Ok(closure),
-        None => nix::closure(&store_of(&fit.session), &running, settings.timeouts.build).await,
-    };
-    match old {
-        Ok(old) => {
-            let (difference, _) = Difference::new((&old, closure), None, None);
-            let (evidence, headline) = diff::shown(&mut run.log, &difference);
-            run.evidence.diff = Some(evidence);
-            headline
-        }
-        Err(failure) => {
-            run.log.warn(failure.what);
-            "what runs cannot be read".to_owned()
-        }
-    }
 }

@@ -74,6 +74,13 @@ fn s1_7_s1_8_s1_9_s1_10_s4_4_each_change_is_named_with_its_cause() {
     let text = expect(&lab, 0, &["diff", "cortex", "--text"]).stdout;
     assert!(text.contains("      + Environment=REV=2\n"), "{text}");
     let worker = release(&lab, "cortex");
+    // What going back would take back is told by the journal of the run that brought it.
+    let back = shown(&expect(&lab, 0, &["rollback", "cortex", "--check"]));
+    assert_eq!(
+        chapter(&back, "hosts/cortex.nix"),
+        ["~ worker.service: contents (8 paths)"]
+    );
+    assert!(back.contains("explained: all of 8 changed paths"), "{back}");
     let record = evidence(&lab, &worker);
     let told = &record["predicate"]["diff"];
     assert_eq!(
@@ -242,4 +249,15 @@ fn s1_9_what_no_cause_explains_is_refused_and_what_cannot_be_told_is_said() {
     let refused = lab.sh("cortex", "jarvis", "nix-store -qR /run/current-system");
     assert!(refused.stderr.contains("cannot open connection"), "{refused}");
     assert_eq!(diff(&lab, &[&first, "live"]), live);
+
+    // What is unexplained is told of a rollback too, and never refused.
+    let back = expect(&lab, 0, &["rollback", "cortex"]);
+    let record = evidence(&lab, back.text().lines().last().unwrap_or_default());
+    let told = &record["predicate"]["diff"];
+    assert_eq!(told["explained_paths"], 0, "{told}");
+    let causes = told["causes"].to_string();
+    assert!(
+        causes.contains("unexplained") && causes.contains("app.conf"),
+        "{told}"
+    );
 }
