@@ -1,9 +1,12 @@
 //! Reading a record, strictly: what is not exactly as [`super::body`] writes it is a defect with a name. Lenient
 //! reading is how a forged record passes; `git tag -v` itself accepts bytes after a signature's end.
 
+mod trailers;
+
 use std::fmt;
 
-use super::body::{BEGIN, END, SCHEMA};
+use self::trailers::Trailers;
+use super::body::{BEGIN, END};
 use super::evidence::Evidence;
 use super::name::{Kind, OnHost, RecordName, Target, Utc};
 use super::{Oid, Secrets, sha256_hex, text};
@@ -395,106 +398,6 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Every trailer of the schema, in the one order that they have.
-const TRAILERS: [&str; 9] = [
-    "Schema",
-    "Target",
-    "Kind",
-    "Seq",
-    "Previous",
-    "Previous-SHA256",
-    "Evidence-SHA256",
-    "Restores",
-    "Withdraws",
-];
-
-struct Trailers {
-    target: Target,
-    kind: Kind,
-    seq: u64,
-    previous: Option<Previous>,
-    evidence_sha256: String,
-    restores: Option<OnHost>,
-    withdraws: Vec<RecordName>,
-}
-
-impl Trailers {
-    fn parse(text: &str, own: Oid) -> Result<Trailers, Defect> {
-        let wrong = |why: String| Defect::new("trailers", why);
-        let mut once: std::collections::BTreeMap<&str, &str> = std::collections::BTreeMap::new();
-        let mut withdraws = Vec::new();
-        let mut reached = 0;
-        let text = text
-            .strip_suffix('\n')
-            .ok_or_else(|| wrong("the trailers do not end with a line's end".into()))?;
-        for line in text.split('\n') {
-            let (key, value) = line
-                .strip_prefix("Nixgate-")
-                .and_then(|line| line.split_once(": "))
-                .ok_or_else(|| wrong(format!("{line:?} is no Nixgate trailer")))?;
-            let Some(place) = TRAILERS.iter().position(|known| *known == key) else {
-                return Err(wrong(format!("schema {SCHEMA} knows no Nixgate-{key}")));
-            };
-            if place < reached {
-                return Err(wrong(format!(
-                    "Nixgate-{key} stands behind Nixgate-{}",
-                    TRAILERS[reached]
-                )));
-            }
-            reached = place;
-            if key == "Withdraws" {
-                withdraws.push(value.parse().map_err(wrong)?);
-            } else if once.insert(key, value).is_some() {
-                return Err(wrong(format!("Nixgate-{key} stands there twice")));
-            }
-        }
-        let need = |key: &str| {
-            once.get(key)
-                .copied()
-                .ok_or_else(|| wrong(format!("Nixgate-{key} is missing")))
-        };
-        if need("Schema")? != SCHEMA {
-            return Err(Defect::new(
-                "schema",
-                format!("schema {} is not known here", need("Schema")?),
-            ));
-        }
-        let seq = number(need("Seq")?).filter(|n| *n > 0);
-        let previous = match (once.get("Previous"), once.get("Previous-SHA256")) {
-            (None, None) => None,
-            (Some(id), Some(sha256)) => Some(Previous {
-                oid: oid(id)
-                    .filter(|id| id.kind() == own.kind())
-                    .ok_or_else(|| wrong(format!("Nixgate-Previous {id:?} is no object id")))?,
-                sha256: hex64(sha256).ok_or_else(|| wrong("Nixgate-Previous-SHA256 is no SHA-256".into()))?,
-            }),
-            _ => {
-                return Err(wrong(
-                    "Nixgate-Previous and Nixgate-Previous-SHA256 go together".into(),
-                ));
-            }
-        };
-        let mut sorted: Vec<&RecordName> = withdraws.iter().collect();
-        sorted.sort();
-        sorted.dedup();
-        if sorted.len() != withdraws.len() {
-            return Err(wrong("a release is withdrawn twice".into()));
-        }
-        Ok(Trailers {
-            target: need("Target")?.parse().map_err(wrong)?,
-            kind: need("Kind")?.parse().map_err(wrong)?,
-            seq: seq.ok_or_else(|| wrong(format!("Nixgate-Seq {:?} is no sequence number", once["Seq"])))?,
-            previous,
-            evidence_sha256: need("Evidence-SHA256")?.to_owned(),
-            restores: once
-                .get("Restores")
-                .map(|value| value.parse().map_err(wrong))
-                .transpose()?,
-            withdraws,
-        })
-    }
-}
-
 /// A whole object id in lower-case hex.
 pub(crate) fn oid(hex: &str) -> Option<Oid> {
     let lower = hex
@@ -505,14 +408,6 @@ pub(crate) fn oid(hex: &str) -> Option<Oid> {
     } else {
         None
     }
-}
-
-fn hex64(hex: &str) -> Option<String> {
-    let good = hex.len() == 64
-        && hex
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    good.then(|| hex.to_owned())
 }
 
 /// A number as it is written back: no sign, no leading zero.

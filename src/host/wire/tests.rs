@@ -1,0 +1,203 @@
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Sends a script through each shell that a host may have as its `sh`, inner ones included.
+async fn through(script: &Script, before: &str, deadline: Duration) -> Vec<Result<Output, HostError>> {
+    let mut results = Vec::new();
+    for shell in ["/bin/dash", "/bin/bash"] {
+        let endpoint = Endpoint::local("here");
+        let mut wire = wire(&endpoint, script, Privilege::User, deadline).expect("a wire");
+        wire.text = format!("{before}{}", wire.text.replace("/bin/sh", shell));
+        results.push(send(shell, &wire, SECOND).await);
+    }
+    results
+}
+
+async fn send(shell: &str, wire: &Wire, hello: Duration) -> Result<Output, HostError> {
+    let mut child = Command::new(shell)
+        .env("NIXGATE_TEST", "kept out")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("a shell");
+    let mut stdin = child.stdin.take().expect("stdin");
+    let mut stdout = child.stdout.take().expect("stdout");
+    let mut stderr = child.stderr.take().expect("stderr");
+    converse(wire, hello, true, (&mut stdin, &mut stdout, &mut stderr)).await
+}
+
+#[tokio::test]
+async fn output_comes_back_byte_for_byte_and_start_up_noise_does_not() {
+    let script = Script::new("printf 'a\\n\\nb'; printf 'oops\\n' >&2; exit 3");
+    for result in through(&script, "echo banner; echo warning >&2\n", 5 * SECOND).await {
+        let output = result.expect("an output");
+        assert_eq!((output.status, output.text().as_ref()), (3, "a\n\nb"));
+        assert_eq!(output.stderr.trim_end(), "oops");
+    }
+}
+
+#[tokio::test]
+async fn arguments_arrive_as_they_are() {
+    let nasty = [
+        "", "a b", "$(id)", "`id`", "it's", "a\nb\n", "\\", "\"", "*", "ü", "-n", "!x",
+    ];
+    let script = Script::new("for a do printf '<%s>' \"$a\"; done").args(nasty);
+    let expected: String = nasty.iter().map(|arg| format!("<{arg}>")).collect();
+    for result in through(&script, "", 5 * SECOND).await {
+        assert_eq!(result.expect("an output").text(), expected);
+    }
+}
+
+#[tokio::test]
+async fn input_of_any_size_arrives_and_stdin_is_empty_without() {
+    let list: String = (0..20_000).map(|n| format!("{n:032}-package\n")).collect();
+    let script = Script::new("wc -lc | { read -r l c; echo $l $c; }").input(list.clone());
+    for result in through(&script, "", 20 * SECOND).await {
+        assert_eq!(
+            result.expect("an output").text(),
+            format!("20000 {}\n", list.len())
+        );
+    }
+    for result in through(&Script::new("wc -c"), "", 5 * SECOND).await {
+        assert_eq!(result.expect("an output").text().trim(), "0");
+    }
+}
+
+#[tokio::test]
+async fn the_environment_is_cleared() {
+    for result in through(&Script::new("env | sed 's/=.*//' | sort"), "", 5 * SECOND).await {
+        let output = result.expect("an output");
+        let text = output.text().into_owned();
+        let names: Vec<&str> = text
+            .lines()
+            .filter(|n| !["_", "PWD", "SHLVL", "OLDPWD"].contains(n))
+            .collect();
+        assert_eq!(names, ["HOME", "LC_ALL", "LOGNAME", "PATH", "USER"]);
+    }
+}
+
+#[test]
+fn half_of_a_text_runs_nothing() {
+    use std::io::Write as _;
+    let dir = tempfile::tempdir().expect("a directory");
+    let mark = dir.path().join("ran");
+    let script = Script::new(": >\"$1\"")
+        .arg(mark.to_str().expect("text"))
+        .input("a\nb\n");
+    let whole = wire(&Endpoint::local("here"), &script, Privilege::User, SECOND).expect("a wire");
+    for shell in ["/bin/dash", "/bin/bash"] {
+        for cut in (0..whole.text.len() - 2).step_by(41) {
+            let mut child = std::process::Command::new(shell)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("a shell");
+            let mut stdin = child.stdin.take().expect("stdin");
+            stdin.write_all(&whole.text.as_bytes()[..cut]).expect("written");
+            drop(stdin);
+            child.wait().expect("an end");
+            assert!(!mark.exists(), "{shell} ran at {cut}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_script_on_the_host() {
+    for result in through(&Script::new("echo begun; sleep 30"), "", SECOND).await {
+        match result {
+            Err(HostError::Timeout {
+                killed: true, stdout, ..
+            }) => assert_eq!(stdout, b"begun\n"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_shell_that_never_answers_hangs_and_one_that_ends_has_no_login() {
+    let wire = wire(
+        &Endpoint::local("here"),
+        &Script::new(":"),
+        Privilege::User,
+        5 * SECOND,
+    )
+    .expect("a wire");
+    let mut child = Command::new("sleep")
+        .arg("30")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("sleep");
+    let mut ends = (
+        child.stdin.take().expect("stdin"),
+        child.stdout.take().expect("stdout"),
+        child.stderr.take().expect("stderr"),
+    );
+    match converse(&wire, SECOND, true, (&mut ends.0, &mut ends.1, &mut ends.2)).await {
+        Err(HostError::Connect(error)) => assert_eq!(error.class, ConnectClass::Hang),
+        other => panic!("{other:?}"),
+    }
+    match send("/bin/true", &wire, SECOND).await {
+        Err(HostError::Connect(error)) => assert_eq!(error.class, ConnectClass::NoLogin),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn s0_3_a_reason_that_comes_after_the_end_of_stdout_is_still_read() {
+    let endpoint = Endpoint::local("here");
+    let wire = wire(&endpoint, &Script::new(":"), Privilege::User, 5 * SECOND).expect("a wire");
+    let (mut stdout, mut stdin) = (tokio::io::empty(), tokio::io::sink());
+    let (mut stderr, mut ssh) = tokio::io::duplex(1024);
+    let says = async {
+        for line in [
+            "@@@@@@@@@\r\n",
+            "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\r\n",
+        ] {
+            ssh.write_all(line.as_bytes()).await.expect("written");
+            tokio::task::yield_now().await;
+        }
+        drop(ssh);
+    };
+    let ends = (&mut stdin, &mut stdout, &mut stderr);
+    let (result, ()) = tokio::join!(converse(&wire, SECOND, false, ends), says);
+    match result {
+        Err(HostError::Connect(error)) => assert_eq!(error.class, ConnectClass::HostKeyChanged),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn s3_15_a_password_is_one_line_and_only_in_the_text_that_needs_it() {
+    let mut endpoint = Endpoint::local("here");
+    endpoint.sudo = Sudo::Ask;
+    endpoint.password = Some(Secret::new("hunter2"));
+    let text = |endpoint: &Endpoint, privilege| wire(endpoint, &Script::new(":"), privilege, SECOND);
+    assert!(
+        !text(&endpoint, Privilege::User)
+            .expect("a wire")
+            .text
+            .contains("hunter2")
+    );
+    assert_eq!(
+        text(&endpoint, Privilege::Root)
+            .expect("a wire")
+            .text
+            .matches("hunter2")
+            .count(),
+        1
+    );
+    assert!(!format!("{endpoint:?}").contains("hunter2"));
+    endpoint.password = Some(Secret::new("a\nb"));
+    assert!(text(&endpoint, Privilege::Root).is_err());
+}
