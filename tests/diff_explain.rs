@@ -272,6 +272,8 @@ fn kept(changes: &Changes, chain: bool) -> usize {
     let alone = texts(&old, &new, true);
     let packed = Unshared::new(path(&old.root), path(&new.root), alone.iter().copied()).packed();
     let read = Unshared::kept(&packed).expect("what was kept");
+    let sides = Unshared::kept_sides(&packed);
+    assert_eq!(sides, Some((read.old.clone(), read.new.clone())));
     assert_eq!((read.old.as_str(), read.new.as_str()), (&*old.root, &*new.root));
     let (before, after) = (old.runtime(), new.runtime());
     let told = Explained::new(&read.texts(), (&old.root, &new.root), &before, &after).expect("two systems");
@@ -296,6 +298,7 @@ fn what_a_journal_keeps_of_2000_packages_is_small_and_enough() {
     // What a system is made of stands in its own derivation, and of a leaf's change that is nearly all.
     assert!(mass < 2 << 20 && leaf < 512 << 10, "{mass} {leaf}");
     assert_eq!(Unshared::kept(b"something else"), None);
+    assert_eq!(Unshared::kept_sides(b"something else"), None);
 }
 
 #[test]

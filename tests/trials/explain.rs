@@ -156,6 +156,19 @@ fn s1_7_s1_8_s1_9_s1_10_s4_4_each_change_is_named_with_its_cause() {
 
     // An input that is held back and changes nothing has no effect.
     let kernel = release(&lab, "cortex");
+    // Over several releases at once the journals of all of them are needed.
+    let back = shown(&expect(
+        &lab,
+        0,
+        &["rollback", "cortex", "--to", &before, "--check"],
+    ));
+    for word in [
+        "worker.service: contents",
+        "linux 6.18.2 → 6.18.1",
+        "explained: all of",
+    ] {
+        assert!(back.contains(word), "{word} in {back}");
+    }
     let told = evidence(&lab, &kernel)["predicate"]["diff"].clone();
     assert_eq!(told["risk"], "risk: HIGH (initrd, kernel)");
     assert!(
