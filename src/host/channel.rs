@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::boundary;
 
-use super::wire::{Wire, converse, root_wire, wire};
+use super::wire::{Reader, Wire, converse, root_wire, wire_to};
 use super::{Endpoint, HostError, Output, Privilege, Script, Sudo};
 
 /// A conversation with a shell. Dropping it ends the shell: its stdin closes.
@@ -98,7 +98,12 @@ impl Channel {
         if self.root && privilege == Privilege::User {
             return Err(HostError::Unsendable("a user's script to root's shell"));
         }
-        self.converse(&wire(endpoint, script, privilege, deadline)?).await
+        let reader = match self.root {
+            true => Reader::Root,
+            false => Reader::Login,
+        };
+        self.converse(&wire_to(reader, endpoint, script, privilege, deadline)?)
+            .await
     }
 
     async fn converse(&mut self, wire: &Wire) -> Result<Output, HostError> {

@@ -45,17 +45,23 @@ pub const SUPERVISOR_TOOLS: &[&str] = &[
     "tr",
 ];
 
-/// A script that prints all facts; for preflight, `health` and `status --live`. Run it with
+/// A script that prints all facts; for preflight and `status --live`. Run it with
 /// [`super::Privilege::RootIfPossible`]: `/boot` may be root's alone.
 pub fn facts_script(target: &str) -> Script {
-    facts_script_with(target, "")
+    script(target, "", "all")
 }
 
-/// The same in one round trip with probes, whose lines come before the facts and are none.
-pub fn facts_script_with(target: &str, probes: &str) -> Script {
+/// What tells how a switched host fares: what it runs, its units, memory and load. In one round trip with probes, whose
+/// lines come before the facts and are none.
+pub fn how_it_fares(target: &str, probes: &str) -> Script {
+    script(target, probes, "how")
+}
+
+fn script(target: &str, probes: &str, want: &str) -> Script {
     Script::new(format!("{probes}\n{COMMON}\n{FACTS}"))
         .arg(target)
         .arg(SUPERVISOR_TOOLS.join(" "))
+        .arg(want)
 }
 
 impl Holder {

@@ -1,10 +1,10 @@
 # Prints what there is to know about a host, one key=value per line; reads only. After common.sh.
-# $1 target  $2 tools the supervisor needs, separated by spaces
+# $1 target  $2 tools the supervisor needs, separated by spaces  $3 all, or how: only how the host fares and what it runs
 # Every probe answers for itself: a missing line is "could not be read", never zero.
 # "systems" sets some of these.
 # shellcheck disable=SC2154
 fact() { printf '%s=%s\n' "$1" "$2"; }
-target=$1 tools=$2
+target=$1 tools=$2 want=$3
 
 # The manager's own word and version; where it does not answer, what systemctl makes of that.
 manager() {
@@ -61,7 +61,9 @@ units() {
 						;;
 					*:inactive | *:failed | *:) ;;
 					nixos-upgrade.service:* | nixos-rebuild-switch-to-configuration.service:*) fact switching "$i" ;;
-					"nixgate-$holder.service":*) sed 's/^/holder_/' /run/nixgate/holder ;;
+					"nixgate-$holder.service":*)
+						while IFS= read -r l; do fact "holder_${l%%=*}" "${l#*=}"; done </run/nixgate/holder
+						;;
 					esac
 					i='' a='' n='' t=''
 					;;
@@ -75,16 +77,12 @@ units() {
 units &
 manager &
 
-fact uid "$(id -u)"
 fact now "$(date +%s)"
 [ ! -e /etc/NIXOS ] || fact nixos_marker 1
 while IFS='=' read -r k v; do
 	[ "$k" != ID ] || v=${v#\"} v=${v%\"}
 	[ "$k" != ID ] || fact os_id "$v"
 done 2>/dev/null </etc/os-release
-kernel=$(uname -rm)
-fact machine "${kernel##* }"
-fact kernel "${kernel%% *}"
 systems
 booted=$(readlink -f /run/booted-system 2>/dev/null)
 fact running "$running"
@@ -94,6 +92,7 @@ fact profile "$profile"
 for t in "$profile" "$booted"; do
 	case $running in "" | "$t") continue ;; esac
 	for l in "$t"/specialisation/*; do
+		[ -L "$l" ] || [ -e "$l" ] || continue
 		[ "$(readlink -f "$l" 2>/dev/null)" = "$running" ] || continue
 		fact specialisation "${l##*/} $t"
 		break 2
@@ -111,25 +110,6 @@ v=''
 { read -r v </run/current-system/init-interface-version; } 2>/dev/null
 fact init_interface "$v"
 
-for t in $tools; do
-	[ -x "$running/sw/bin/$t" ] || fact missing_tool "$t"
-done
-
-set --
-for d in / /nix /boot; do
-	[ ! -d "$d" ] || set -- "$@" "$d"
-done
-seen=' '
-while read -r f m a b c d e g _; do
-	case $f in /*) ;; *) continue ;; esac
-	fact disk "$f $m $a $b $c $d $e $g"
-	seen="$seen$f "
-done <<END
-$(df -k --output=file,target,size,used,avail,itotal,iused,iavail -- "$@" 2>/dev/null)
-END
-for d; do
-	case $seen in *" $d "*) ;; *) printf 'disk=%s ? ? ? ? ? ? ?\n' "$d" ;; esac
-done
 while read -r k v _; do
 	case $k in MemTotal: | MemAvailable: | SwapFree:) fact "${k%:}" "$v" ;; esac
 done 2>/dev/null </proc/meminfo
@@ -155,21 +135,51 @@ ps -eo rss=,pid=,comm= --sort=-rss 2>/dev/null | {
 	done
 }
 
-r=/nix/var/nix/gcroots/nixgate
-find "$r" -mindepth 2 -maxdepth 2 -type l -printf '%P %l\n' 2>/dev/null | while read -r n t; do
-	if [ -e "$r/$n" ]; then fact root "$n $t"; else fact dangling_root "$n $t"; fi
-done
 for f in /run/nixgate/*/state; do
 	n=${f%/state}
 	while IFS='=' read -r k v; do
 		[ "$k" != state ] || fact run "${n##*/} $v"
 	done 2>/dev/null <"$f"
 done
+# Who may switch the host, and where there is room: not asked of one that was switched.
+host() {
+	fact uid "$(id -u)"
+	kernel=$(uname -rm)
+	fact machine "${kernel##* }"
+	fact kernel "${kernel%% *}"
+	for t in $tools; do
+		[ -x "$running/sw/bin/$t" ] || fact missing_tool "$t"
+	done
+
+	set --
+	for d in / /nix /boot; do
+		[ ! -d "$d" ] || set -- "$@" "$d"
+	done
+	seen=' '
+	while read -r f m a b c d e g _; do
+		case $f in /*) ;; *) continue ;; esac
+		fact disk "$f $m $a $b $c $d $e $g"
+		seen="$seen$f "
+	done <<END
+$(df -k --output=file,target,size,used,avail,itotal,iused,iavail -- "$@" 2>/dev/null)
+END
+	for d; do
+		case $seen in *" $d "*) ;; *) printf 'disk=%s ? ? ? ? ? ? ?\n' "$d" ;; esac
+	done
+	r=/nix/var/nix/gcroots/nixgate
+	find "$r" -mindepth 2 -maxdepth 2 -type l -printf '%P %l\n' 2>/dev/null | while read -r n t; do
+		if [ -e "$r/$n" ]; then fact root "$n $t"; else fact dangling_root "$n $t"; fi
+	done
+}
+[ "$want" != all ] || host
+
 # What may be longer than a pipe takes in one write comes when nobody else writes.
 wait
-[ ! -r /run/current-system/switch-inhibitors ] ||
-	fact inhibitors "$(tr -d '\n' </run/current-system/switch-inhibitors)"
-f=/var/lib/nixgate/$target/record
-[ ! -r "$f" ] || fact record "$(base64 -w0 <"$f")"
+if [ "$want" = all ]; then
+	[ ! -r /run/current-system/switch-inhibitors ] ||
+		fact inhibitors "$(tr -d '\n' </run/current-system/switch-inhibitors)"
+	f=/var/lib/nixgate/$target/record
+	[ ! -r "$f" ] || fact record "$(base64 -w0 <"$f")"
+fi
 fact complete 1
 exit 0

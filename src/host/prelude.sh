@@ -1,6 +1,6 @@
 # Read by the login user's sh as part of one compound command; see wire.rs for what comes before and after.
-# $1 nonce  $2 user|root|either|keep  $3 auto|none|ask  $4 seconds the script may take
-# "keep" runs nothing: where sudo works without a password, the shell's own place goes to a shell of root's.
+# $1 nonce  $2 user|root|either|keep  $3 auto|none|ask  $4 seconds the script may take  $5 login|root, who reads this
+# "keep" runs nothing: where sudo works without a password, a shell of root's reads on in this one's place.
 # ng_pw is set when the operator gave a password; ng_body prints the program to run.
 ng_n=$1 ng_want=$2 ng_sudo=$3 ng_secs=$4
 printf '\n%s hello\n' "$ng_n"
@@ -9,7 +9,11 @@ PATH=/run/wrappers/bin:/run/current-system/sw/bin:/run/booted-system/sw/bin:/nix
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
 export PATH LC_ALL
-ng_uid=$(id -u) ng_user=$(id -un)
+# A shell that sudo has made root's need not ask each time: that is two programs.
+case $5 in
+root) ng_uid=0 ng_user=root ;;
+*) ng_uid=$(id -u) ng_user=$(id -un) ;;
+esac
 [ "$ng_uid" != 0 ] || HOME=/root
 ng_how=user ng_why=
 
@@ -23,13 +27,17 @@ ng_judge() {
 	esac
 }
 
+ng_find() {
+	ng_exe=/run/wrappers/bin/sudo
+	[ -x "$ng_exe" ] || ng_exe=$(command -v sudo)
+	[ -n "$ng_exe" ]
+}
+
 # An activation rewrites /run/wrappers: for two seconds everything but a clear answer is tried again.
 ng_probe() {
 	ng_t=0
 	while :; do
-		ng_exe=/run/wrappers/bin/sudo
-		[ -x "$ng_exe" ] || ng_exe=$(command -v sudo)
-		if [ -n "$ng_exe" ]; then
+		if ng_find; then
 			ng_e=$("$ng_exe" -n true 2>&1 </dev/null) && return 0
 			ng_judge
 			[ "$ng_why" = other ] || return 1
@@ -41,6 +49,16 @@ ng_probe() {
 		[ "$ng_t" -lt 10 ] || return 1
 		sleep 0.2
 	done
+}
+
+# Root's shell says itself that it is there. It is not asked for beforehand whether sudo works: only the answer is acted
+# upon, and nothing else is sent until it has come. 0 when that shell has ended.
+ng_keep() {
+	# shellcheck disable=SC2016
+	"$ng_exe" -n -- /bin/sh -c 'printf "\n%s begin\nsudo\n\n%s end 0\n" "$1" "$1"
+printf "\n%s begin\n\n%s end 0\n" "$1" "$1" >&2
+/bin/sh
+exit 0' sh "$ng_n"
 }
 
 # With the password: first alone, so that a wrong one costs one attempt and none of the program's text.
@@ -55,7 +73,7 @@ ng_password() {
 }
 
 case $ng_want:$ng_uid in
-user:* | *:0) ;;
+user:* | keep:* | *:0) ;;
 *)
 	if [ "$ng_sudo" = none ]; then
 		ng_why=missing ng_e='sudo is switched off for this target (sudo = "none")'
@@ -105,9 +123,13 @@ ng_go() {
 }
 
 if [ "$ng_want" = keep ]; then
-	printf '\n%s begin\n%s\n\n%s end 0\n' "$ng_n" "$ng_how" "$ng_n"
+	if [ "$ng_uid" != 0 ]; then
+		ng_find && ng_keep && exit 0
+		# Not at the first try: by what it says now, perhaps at the next.
+		ng_probe && ng_keep && exit 0
+	fi
+	printf '\n%s begin\nuser\n\n%s end 0\n' "$ng_n" "$ng_n"
 	printf '\n%s begin\n\n%s end 0\n' "$ng_n" "$ng_n" >&2
-	[ "$ng_how" = user ] || exec "$ng_exe" -n -- /bin/sh
 else
 	ng_go
 fi

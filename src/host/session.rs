@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::UnixStream;
 use tokio::process::Command;
-use tokio::sync::Mutex;
 
 use super::channel::Channel;
 use super::connect::{ConnectClass, ConnectError};
@@ -89,8 +88,8 @@ pub struct Session {
     dir: PathBuf,
     control_pattern: String,
     link: Option<Link>,
-    /// The shell that is root's; taken out while it works.
-    root: Mutex<Option<Channel>>,
+    /// Shells that are root's and have nothing to do; taken out while they work.
+    root: Mutex<Vec<Channel>>,
 }
 
 #[derive(Debug)]
@@ -142,7 +141,7 @@ impl Session {
             dir: dir.path().to_owned(),
             control_pattern: dir.control_path(),
             link: None,
-            root: Mutex::new(None),
+            root: Mutex::default(),
         }
     }
 
@@ -187,7 +186,7 @@ impl Session {
     }
 
     /// Runs a script over the master (or, for a local target, in a child) and waits for it. What needs root goes
-    /// through one shell that stays; several at once get shells of their own.
+    /// through a shell that stays for the next; there are as many as were wanted at once.
     ///
     /// # Errors
     /// See [`HostError`]. A script that ended non-zero is no error.
@@ -202,12 +201,8 @@ impl Session {
             let mut channel = self.channel().await?;
             return channel.run(&self.endpoint, script, privilege, deadline).await;
         }
-        let mut own = self.root.try_lock();
-        let Ok(slot) = &mut own else {
-            let mut channel = self.channel().await?;
-            return channel.run(&self.endpoint, script, privilege, deadline).await;
-        };
-        let mut channel = match slot.take().filter(Channel::is_usable) {
+        let idle = self.idle().pop().filter(Channel::is_usable);
+        let mut channel = match idle {
             Some(channel) => channel,
             None => {
                 let mut channel = self.channel().await?;
@@ -217,8 +212,15 @@ impl Session {
         };
         let result = channel.run(&self.endpoint, script, privilege, deadline).await;
         // A future that is dropped before takes the shell along.
-        **slot = Some(channel).filter(Channel::is_usable);
+        if channel.is_usable() {
+            self.idle().push(channel);
+        }
         result
+    }
+
+    /// Nobody who holds this waits for anything.
+    fn idle(&self) -> MutexGuard<'_, Vec<Channel>> {
+        self.root.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new shell on the host.
@@ -362,7 +364,7 @@ impl Session {
 
     #[expect(clippy::disallowed_methods, reason = "private: the master of this process")]
     async fn drop_link(&mut self) {
-        *self.root.get_mut() = None;
+        self.idle().clear();
         let Some(link) = self.link.take() else { return };
         let mut exit = Command::new("ssh");
         exit.arg("-S")

@@ -3,8 +3,8 @@
 #   sh supervisor.sh recover DIR    ExecStopPost, and "hold" when started again: finishes what a dead one began
 #   sh supervisor.sh stc DIR NAME TOPLEVEL ACTION [VAR=VALUE]
 # It ends with 0 whatever happened; the result is DIR/state. docs/supervisor.md says what each state promises.
-# Descriptors: 3 the FIFO, 7 the lock that a switch holds while it goes on, 8 switch-to-configuration's, 9 the target's; no
-# child inherits one.
+# Descriptors: 3 the FIFO, 7 the lock that is held while a switch, a commit or a way back goes on, 8 switch-to-configuration's,
+# 9 the target's; no child inherits one.
 # Functions called through "alone" look unreachable, and the plan is read at run time.
 # shellcheck disable=SC2317,SC2154,SC2034
 set -u
@@ -25,8 +25,9 @@ uptime_s() {
 	printf '%s\n' "${up%.*}"
 }
 
-# When this machine booted, by its clock: with it the time is told without starting a program.
-booted_at=$(($(date +%s) - $(uptime_s)))
+# When this machine booted, by its clock: with it the time is told without starting a program. To be called before the
+# first "save".
+read_clock() { booted_at=$(($(alone date +%s) - $(uptime_s))); }
 
 # --- locks ----------------------------------------------------------------------------------------------------------
 
@@ -77,8 +78,8 @@ stc_lock() {
 
 stc_unlock() { exec 8>&-; }
 
-# Whoever waits for the end of a switch waits for this lock: the kernel gives it back also where we are killed. Without it
-# they look at the state again and again.
+# Whoever waits for the end of a switch, a commit or a way back waits for this lock: the kernel gives it back also where we
+# are killed. Without it they look at the state again and again.
 # A file that is missing is not made: where that fails, the shell ends.
 begin_busy() { [ -e "$dir/busy" ] && exec 7>>"$dir/busy" && alone_keep7 flock -n 7; }
 alone_keep7() { "$@" 3>&- 8>&- 9>&-; }
@@ -366,12 +367,18 @@ obey() {
 			begin_switch
 			end_busy
 			;;
-		waiting:commit) commit ;;
+		waiting:commit)
+			begin_busy
+			commit
+			end_busy
+			;;
 		waiting:revert)
 			s_nonce=$nonce s_answer=''
+			begin_busy
 			revert 'asked for'
 			s_answer=ok
 			save
+			end_busy
 			;;
 		holding:cancel)
 			reason "cancelled by $(cancelled_by)"
@@ -459,6 +466,7 @@ hold)
 	dir=$2
 	# shellcheck disable=SC1091
 	. "$dir/plan"
+	read_clock
 	s_since=$((booted_at + $(uptime_s)))
 	# Asked at preflight: it does not change while the machine runs.
 	container=$p_container
@@ -494,6 +502,7 @@ recover)
 	esac
 	# A machine that shuts down boots what it boots.
 	[ "$(systemctl is-system-running)" != stopping ] || exit 0
+	read_clock
 	make_room
 	note "the supervisor ended while $s_state"
 	exec 9>>"$base/lock"

@@ -51,11 +51,34 @@ pub(super) struct Wire {
     privilege: Privilege,
 }
 
-/// The text to send for `script`.
+/// The text to send for `script` to a login shell.
 ///
 /// # Errors
 /// [`HostError::Unsendable`] for bytes that no shell takes.
 pub(super) fn wire(
+    endpoint: &Endpoint,
+    script: &Script,
+    privilege: Privilege,
+    deadline: Duration,
+) -> Result<Wire, HostError> {
+    wire_to(Reader::Login, endpoint, script, privilege, deadline)
+}
+
+/// Whose shell reads what is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// The login user's; who that is, it finds out itself.
+    Login,
+    /// Root's by [`root_wire`]: it need not ask who it is.
+    Root,
+}
+
+/// As [`wire`], for a known reader.
+///
+/// # Errors
+/// As for [`wire`].
+pub(super) fn wire_to(
+    reader: Reader,
     endpoint: &Endpoint,
     script: &Script,
     privilege: Privilege,
@@ -97,6 +120,10 @@ pub(super) fn wire(
         Sudo::Ask => "ask",
     };
     let seconds = deadline.as_secs_f64().ceil().max(1.0) as u64;
+    let reader = match reader {
+        Reader::Login => "login",
+        Reader::Root => "root",
+    };
     let password = match (&endpoint.password, endpoint.sudo, privilege) {
         (_, _, Privilege::User) | (None, _, _) => String::new(),
         (Some(secret), Sudo::Ask, _) => password_lines(secret, &nonce)?,
@@ -104,7 +131,7 @@ pub(super) fn wire(
     };
     let text = format!(
         "{{\nng_body() {{\ncat <<'{nonce}-body'\n{inner}{nonce}-body\n}}\n{password}\
-         set -- {nonce} {want} {sudo} {seconds}\n{PRELUDE}\nunset ng_pw\n}}\n"
+         set -- {nonce} {want} {sudo} {seconds} {reader}\n{PRELUDE}\nunset ng_pw\n}}\n"
     );
     let title = script
         .text
@@ -127,14 +154,14 @@ pub(super) fn wire(
     })
 }
 
-/// What makes a shell root's: the prelude alone, which says how it went and then has sudo start another shell in this
-/// one's place. The answer is `sudo`, or `user` where nothing changed.
+/// What makes a shell root's: the prelude alone, which has sudo start another shell that reads in this one's place. The
+/// answer is root's shell's own, `sudo`, or `user` where nothing changed.
 ///
 /// # Errors
 /// As for [`wire`].
 pub(super) fn root_wire(endpoint: &Endpoint, deadline: Duration) -> Result<Wire, HostError> {
     let mut wire = wire(endpoint, &Script::new(":"), Privilege::Root, deadline)?;
-    wire.text = format!("{{\nset -- {} keep auto 1\n{PRELUDE}\n}}\n", wire.nonce);
+    wire.text = format!("{{\nset -- {} keep auto 1 login\n{PRELUDE}\n}}\n", wire.nonce);
     wire.privilege = Privilege::RootIfPossible;
     wire.label = format!("{}: a shell of root's", endpoint.name);
     Ok(wire)

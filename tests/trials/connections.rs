@@ -47,7 +47,7 @@ fn count(out: &Output, word: &str) -> usize {
 }
 
 #[test]
-fn s0_10_one_master_one_fresh_connection_and_one_shell_of_root_serve_a_release() {
+fn s0_10_one_master_one_fresh_connection_and_few_shells_of_root_serve_a_release() {
     let lab = usual("shells");
     lab.variant("cortex", "B");
     let before = cursor(&lab, "cortex");
@@ -61,14 +61,15 @@ fn s0_10_one_master_one_fresh_connection_and_one_shell_of_root_serve_a_release()
         &format!("Accepted publickey for jarvis from {desk} "),
     );
     assert_eq!(let_in, 2, "{out}");
-    // One shell runs many scripts, and becomes root once for all of them.
+    // A shell runs many scripts, and becomes root once for all of them: there are as many as work at once, two, and that
+    // of the fresh connection.
     let sudo = told(&lab, "cortex", &before, "jarvis : .*COMMAND=");
     let acts = lab.sh("desk", "op", "cat /tmp/crossed");
     let run = |line: &&str| line.contains(" before cortex: ") && !line.ends_with("ssh master");
     let scripts = acts.text().lines().filter(run).count();
     println!("{sudo} times root by sudo for {scripts} scripts\n{acts}");
     assert!(
-        sudo >= 1 && sudo * 2 <= scripts,
+        (1..=3).contains(&sudo) && sudo * 2 <= scripts,
         "{sudo} times for {scripts} scripts: {out}"
     );
     assert!(count(&out, "scripts") > count(&out, "commands"), "{out}");

@@ -483,12 +483,12 @@ fn s3_03_a_link_cut_in_the_copy_leaves_nothing_active_and_the_rest_follows() {
          big = ctx.run \"big\" { inherit small; } ''for s in $small; do echo $s; done >$out; head -c 300000000 /dev/zero >>$out''; \
          in { etc.\"big\" = \"${big}\"; }",
     );
-    // Built already, so that the copy is all there is to wait for.
     let mut run = lab.spawn_nixgate("op", &["release", "cortex"]);
     run.wait_for_stderr("\ncopy\n", Duration::from_secs(120));
+    // In the middle of a path, which stays locked then; between two paths nothing would be.
     lab.wait_for(
         "cortex",
-        "ls -d /nix/store/*-small-* >/dev/null 2>&1",
+        "ls /nix/store/*-big.lock >/dev/null 2>&1 && [ -s /nix/store/*-big ]",
         Duration::from_secs(60),
     );
     lab.cut("cortex");
@@ -527,10 +527,14 @@ fn s3_03_a_link_cut_in_the_copy_leaves_nothing_active_and_the_rest_follows() {
         "ssh-keyscan -T 2 cortex >/dev/null 2>&1",
         Duration::from_secs(20),
     );
+    // What is cleared away before a copy is so before its own daemon starts: the old one is to be found later.
+    let daemons = "pgrep -cf '^nix-daemon --stdio'";
+    let left = root(&lab, "cortex", daemons);
+    assert_eq!(left.trim(), "1", "the cut copy's daemon");
     let run = lab.spawn_nixgate("op", &["release", "cortex"]);
     lab.wait_for(
         "cortex",
-        "[ \"$(pgrep -cf '^nix-daemon --stdio')\" -ge 2 ]",
+        &format!("[ \"$({daemons})\" -ge 2 ]"),
         Duration::from_secs(60),
     );
     root(&lab, "cortex", &format!("kill -CONT {sessions}"));

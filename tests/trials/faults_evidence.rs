@@ -411,7 +411,9 @@ fn s3_35_what_was_refused_wanted_or_somebody_elses_is_kept_by_its_class() {
         "cortex",
         r#"ctx: { etc."slow" = "${ctx.run "slow-build" { } "sleep 60; echo done >$out"}"; }"#,
     );
-    let run = lab.spawn_nixgate("op", &["release", "cortex"]);
+    let mut run = lab.spawn_nixgate("op", &["release", "cortex"]);
+    // It begins to build before the host has been read.
+    run.wait_for_stderr("\nbuild\n", Duration::from_secs(60));
     lab.wait_for("forge", "pgrep -f '[s]leep 60'", Duration::from_secs(60));
     expect(&lab, 0, &["cancel", "cortex"]);
     let out = run.wait(Duration::from_secs(60)).expect("it ended");

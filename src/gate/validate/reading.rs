@@ -74,7 +74,7 @@ pub(super) fn facts_script(subject: &Subject<'_>, limit: Duration) -> (Script, D
     let short = limit.min(Duration::from_secs(20));
     let services = &subject.settings.preflight.services;
     let probes = check::script(services, &[], subject.files, short);
-    (host::facts::facts_script_with(subject.target, &probes), short)
+    (host::facts::how_it_fares(subject.target, &probes), short)
 }
 
 /// A look's facts and services, and the checks, which are made now.
