@@ -1,9 +1,9 @@
 //! What a broken copy leaves behind at its destination.
 //!
 //! When the connection of `nix copy --to ssh-ng://user@host` breaks in the middle of a path and the user is not root, the
-//! `nix-daemon --stdio` there is left waiting for the daemon, and the daemon for it (seen with Nix 2.26). That pair holds
-//! the path's lock for ever, so every later copy of the path waits for ever too, without a word. SIGTERM does not end
-//! it. Over `ssh://`, and as root, nothing is left.
+//! `nix-daemon --stdio` there is mostly left waiting for the daemon, and the daemon for it (seen with Nix 2.26, in about
+//! three of four; else it notices and both end). That pair holds the path's lock for ever, so every later copy of the path
+//! waits for ever too, without a word. SIGTERM does not end it. Over `ssh://`, and as root, nothing is left.
 
 use super::exec::Exec;
 use super::said;
