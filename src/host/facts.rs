@@ -45,14 +45,15 @@ pub const SUPERVISOR_TOOLS: &[&str] = &[
     "tr",
 ];
 
-/// A script that prints all facts; for preflight and `status --live`. Run it with
+/// A script that prints all facts, for whoever has to know where a host stands. Run it with
 /// [`super::Privilege::RootIfPossible`]: `/boot` may be root's alone.
 pub fn facts_script(target: &str) -> Script {
     script(target, "", "all")
 }
 
-/// What tells how a switched host fares: what it runs, its units, memory and load. In one round trip with probes, whose
-/// lines come before the facts and are none.
+/// What tells how a switched host fares: what it runs, its units, memory and load. Who may switch it, its disks, roots,
+/// tools and record are not asked for, and are missing from the facts. In one round trip with probes, whose lines come
+/// before the facts and are none.
 pub fn how_it_fares(target: &str, probes: &str) -> Script {
     script(target, probes, "how")
 }

@@ -1,6 +1,6 @@
 # Prints what there is to know about a host, one key=value per line; reads only. After common.sh.
 # $1 target  $2 tools the supervisor needs, separated by spaces  $3 all, or how: only how the host fares and what it runs
-# Every probe answers for itself: a missing line is "could not be read", never zero.
+# Every probe answers for itself: a missing line is "could not be read", or was not asked for, never zero.
 # "systems" sets some of these.
 # shellcheck disable=SC2154
 fact() { printf '%s=%s\n' "$1" "$2"; }

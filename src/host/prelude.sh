@@ -9,9 +9,9 @@ PATH=/run/wrappers/bin:/run/current-system/sw/bin:/run/booted-system/sw/bin:/nix
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
 export PATH LC_ALL
-# A shell that sudo has made root's need not ask each time: that is two programs.
-case $5 in
-root) ng_uid=0 ng_user=root ;;
+# A shell that sudo has made root's knows it by ng_root, and need not ask each time: that is two programs.
+case $5:${ng_root-} in
+root:1) ng_uid=0 ng_user=root ;;
 *) ng_uid=$(id -u) ng_user=$(id -un) ;;
 esac
 [ "$ng_uid" != 0 ] || HOME=/root
@@ -51,14 +51,18 @@ ng_probe() {
 	done
 }
 
-# Root's shell says itself that it is there. It is not asked for beforehand whether sudo works: only the answer is acted
-# upon, and nothing else is sent until it has come. 0 when that shell has ended.
+# Has sudo start a shell of root's that says itself that it is there, and reads what follows. Whether sudo works is not
+# tried out first: nothing more is sent until that shell has answered. 1: sudo refused, by its own exit status or for want
+# of a program; any other end is the end of a shell that had answered, and nobody may read on in its place.
 ng_keep() {
 	# shellcheck disable=SC2016
-	"$ng_exe" -n -- /bin/sh -c 'printf "\n%s begin\nsudo\n\n%s end 0\n" "$1" "$1"
+	"$ng_exe" -n -- /bin/sh -c '[ "$(id -u)" = 0 ] || exit 126
+printf "\n%s begin\nsudo\n\n%s end 0\n" "$1" "$1"
 printf "\n%s begin\n\n%s end 0\n" "$1" "$1" >&2
-/bin/sh
-exit 0' sh "$ng_n"
+ng_root=1
+export ng_root
+exec /bin/sh' sh "$ng_n"
+	case $? in 1 | 126 | 127) return 1 ;; esac
 }
 
 # With the password: first alone, so that a wrong one costs one attempt and none of the program's text.
@@ -125,7 +129,7 @@ ng_go() {
 if [ "$ng_want" = keep ]; then
 	if [ "$ng_uid" != 0 ]; then
 		ng_find && ng_keep && exit 0
-		# Not at the first try: by what it says now, perhaps at the next.
+		# The first try failed: an activation may be rewriting the wrappers. Probed until that is over, and tried once more.
 		ng_probe && ng_keep && exit 0
 	fi
 	printf '\n%s begin\nuser\n\n%s end 0\n' "$ng_n" "$ng_n"

@@ -19,6 +19,10 @@ use crate::failure::last_lines;
 /// Seconds a master outlives its last user. While we live we hold one connection to it; killed, we let go of it.
 const PERSIST: u32 = 5;
 
+/// Shells that wait for their next script: each is a session of the connection, of which sshd allows only so many
+/// (`MaxSessions` in sshd_config(5), 10 by default).
+const IDLE: usize = 2;
+
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 static COMMANDS: AtomicU64 = AtomicU64::new(0);
 static SCRIPTS: AtomicU64 = AtomicU64::new(0);
@@ -88,7 +92,8 @@ pub struct Session {
     dir: PathBuf,
     control_pattern: String,
     link: Option<Link>,
-    /// Shells that are root's and have nothing to do; taken out while they work.
+    /// Shells for what needs root that have nothing to do; root's own where sudo asks for no password. Taken out while
+    /// they work.
     root: Mutex<Vec<Channel>>,
 }
 
@@ -186,7 +191,7 @@ impl Session {
     }
 
     /// Runs a script over the master (or, for a local target, in a child) and waits for it. What needs root goes
-    /// through a shell that stays for the next; there are as many as were wanted at once.
+    /// through a shell that stays for the next; as many as were wanted at once, and at most [`IDLE`] of them.
     ///
     /// # Errors
     /// See [`HostError`]. A script that ended non-zero is no error.
@@ -212,8 +217,9 @@ impl Session {
         };
         let result = channel.run(&self.endpoint, script, privilege, deadline).await;
         // A future that is dropped before takes the shell along.
-        if channel.is_usable() {
-            self.idle().push(channel);
+        let mut idle = self.idle();
+        if channel.is_usable() && idle.len() < IDLE {
+            idle.push(channel);
         }
         result
     }

@@ -341,7 +341,11 @@ obey() {
 				save
 				return
 				;;
-			waiting) revert 'the lease ended in silence' ;;
+			waiting)
+				begin_busy
+				revert 'the lease ended in silence'
+				end_busy
+				;;
 			reverted)
 				settle
 				[ "$s_state" = reverted ] && return
@@ -395,9 +399,11 @@ obey() {
 			;;
 		waiting:cancel)
 			s_nonce=$nonce s_answer=''
+			begin_busy
 			revert "cancelled by $(cancelled_by)"
 			s_answer=ok
 			save
+			end_busy
 			;;
 		reverted:cancel | revert-failed:cancel) answer ok ;;
 		waiting:leave)

@@ -70,6 +70,7 @@ run_stc() {
 		--setenv=PATH="$PATH" --setenv="$l" "$(command -v sh)" "$dir/supervisor.sh" \
 		stc "$dir" "$1" "$2" "$3" "${4-}" || return 0
 	end=$(($(uptime_s) + p_activate))
+	asked=$s_nonce told=$s_answer
 	while [ ! -e "$dir/$1.rc" ]; do
 		left=$((end - $(uptime_s)))
 		if [ $left -le 0 ]; then
@@ -98,6 +99,8 @@ run_stc() {
 	else
 		rc=137
 	fi
+	# Others who spoke meanwhile were told that we are busy; whoever asked for this still waits for their answer.
+	[ -n "$told" ] || s_nonce=$asked s_answer=''
 	# Whatever is left in its cgroup ends before anything else starts.
 	let_end "$1" || note "$1: processes are left that cannot be killed"
 }

@@ -64,12 +64,12 @@ pub(super) fn wire(
     wire_to(Reader::Login, endpoint, script, privilege, deadline)
 }
 
-/// Whose shell reads what is sent.
+/// Which shell reads the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reader {
-    /// The login user's; who that is, it finds out itself.
+    /// The login user's: it asks `id` who that is.
     Login,
-    /// Root's by [`root_wire`]: it need not ask who it is.
+    /// Root's, by [`root_wire`].
     Root,
 }
 

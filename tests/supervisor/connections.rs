@@ -365,3 +365,40 @@ async fn a_killed_operator_leaves_no_ssh_master_and_no_directory() {
     drop(RunDir::new().expect("the next run"));
     assert!(!std::path::Path::new(&dir).exists());
 }
+
+/// A shell that sudo had made root's is gone, and sudo lets nobody become root any more: what comes next for root is run
+/// by nobody, least of all by the login's own shell.
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn s2_5_nobody_reads_on_in_the_place_of_roots_shell() {
+    let lab = Lab::new();
+    let endpoint = lab.endpoint("cortex");
+    let dir = RunDir::new().expect("a directory");
+    let mut session = Session::open(&endpoint, &dir).await.expect("a session");
+    let who = Script::new("id -u");
+    let root = session
+        .run(&who, Privilege::Root, 10 * SECOND)
+        .await
+        .expect("ran");
+    assert_eq!(root.text().trim(), "0");
+    // It waits for its next script; the login's shell waits for it.
+    let killed = lab.sh(
+        "cortex",
+        "mv /usr/bin/sudo /usr/bin/sudo.away; n=0; for p in $(pgrep -x sudo); do pkill -KILL -P \"$p\" && n=$((n + 1)); done; echo $n",
+    );
+    assert_eq!(killed.trim(), "1", "root's shells that were killed");
+    let next = session.run(&who, Privilege::Root, 10 * SECOND).await;
+    lab.sh("cortex", "mv /usr/bin/sudo.away /usr/bin/sudo");
+    assert!(
+        next.as_ref().is_err_and(HostError::is_link),
+        "{:?}",
+        next.map(|output| output.text().into_owned())
+    );
+    session.reopen().await.expect("again");
+    let root = session
+        .run(&who, Privilege::Root, 10 * SECOND)
+        .await
+        .expect("ran");
+    assert_eq!(root.text().trim(), "0");
+    session.close().await;
+}

@@ -282,3 +282,48 @@ async fn bash_as_sh_holds_switches_goes_back_and_commits_as_well() {
     lab.sh("cortex", "umount --lazy \"$(readlink -f /bin/sh)\"");
     lab.reset("cortex");
 }
+
+/// Somebody else may speak while the host commits: they are told that it is busy, and the committer gets the answer.
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn who_speaks_in_the_middle_of_a_commit_does_not_take_its_answer() {
+    let lab = Lab::new();
+    let (_trial, held, _) = switched(&lab, "B", 20, 60).await;
+    let mut own = fresh(&lab.endpoint("cortex")).await.expect("fresh");
+    let mut other = fresh(&lab.endpoint("cortex")).await.expect("fresh");
+    // The boot loader's unit is frozen as soon as its program is about to start.
+    let unit = format!("/sys/fs/cgroup/system.slice/nixgate-{}-boot.service", held.run);
+    let begun = format!("/run/nixgate/{}/boot.cgroup", held.run);
+    lab.sh(
+        "cortex",
+        &format!(
+            "setsid sh -c 'until [ -s {begun} ]; do :; done; echo 1 >{unit}/cgroup.freeze; touch /run/frozen' >/dev/null 2>&1 &"
+        ),
+    );
+    let frozen = std::thread::spawn(|| {
+        let lab = Lab::new();
+        until("the boot loader's unit is frozen", || {
+            lab.ask_sh("cortex", "[ -e /run/frozen ] && echo yes")
+                .filter(|word| word.trim() == "yes")
+        });
+    });
+    let speak = async {
+        while !frozen.is_finished() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let said = held.keep(&mut other).await;
+        lab.sh("cortex", &format!("echo 0 >{unit}/cgroup.freeze; rm /run/frozen"));
+        said
+    };
+    let (committed, said) = tokio::join!(held.commit(&mut own), speak);
+    let refused = said.expect_err("busy").failure("cortex").to_string();
+    assert!(refused.contains("busy: committing"), "{refused}");
+    let committed = committed.expect("its own answer");
+    assert_eq!(
+        committed.state.disagreements(&lab.running("cortex")),
+        Vec::<String>::new()
+    );
+    held.end(&mut own).await.expect("ended");
+    lab.assert_nothing_left("cortex");
+    lab.reset("cortex");
+}

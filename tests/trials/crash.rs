@@ -527,7 +527,8 @@ fn s3_03_a_link_cut_in_the_copy_leaves_nothing_active_and_the_rest_follows() {
         "ssh-keyscan -T 2 cortex >/dev/null 2>&1",
         Duration::from_secs(20),
     );
-    // What is cleared away before a copy is so before its own daemon starts: the old one is to be found later.
+    // What earlier copies left is looked for before the new one starts its daemon. The old daemon is to be found by a
+    // later look, while the new copy waits for its lock.
     let daemons = "pgrep -cf '^nix-daemon --stdio'";
     let left = root(&lab, "cortex", daemons);
     assert_eq!(left.trim(), "1", "the cut copy's daemon");
