@@ -48,14 +48,25 @@ impl Pressure {
         }
     }
 
-    /// Reads it. One command.
+    /// Reads it all, and who has the memory. One command.
     ///
     /// # Errors
     /// [`HostError`].
     pub async fn read(session: &Session) -> Result<Self, HostError> {
-        let output = session
-            .run(&Script::new(PRESSURE), Privilege::RootIfPossible, DEADLINE)
-            .await?;
+        Self::ask(session, "who").await
+    }
+
+    /// Room and memory alone: who has it takes as long again, and is wanted only where there is too little.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub async fn figures(session: &Session) -> Result<Self, HostError> {
+        Self::ask(session, "figures").await
+    }
+
+    async fn ask(session: &Session, what: &str) -> Result<Self, HostError> {
+        let script = Script::new(PRESSURE).arg(what);
+        let output = session.run(&script, Privilege::RootIfPossible, DEADLINE).await?;
         Ok(Pressure::parse(&output.text()))
     }
 

@@ -61,7 +61,9 @@ run_stc() {
 	rc=126 timed_out=''
 	# A unit of this name that ran before must be gone from systemd too, or its name is taken.
 	[ ! -e "$dir/$1.rc" ] || kill_unit "$1"
-	alone rm -f "$dir/$1.rc" "$dir/$1.rc.new" "$dir/$1.cgroup"
+	for f in rc rc.new cgroup; do
+		[ ! -e "$dir/$1.$f" ] || alone rm -f "$dir/$1.$f"
+	done
 	l=$p_previous/sw/lib/locale/locale-archive
 	[ -r "$l" ] && l=LOCALE_ARCHIVE=$l || l=LOCALE_ARCHIVE=
 	stc_unlock

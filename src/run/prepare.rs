@@ -39,11 +39,15 @@ pub(super) async fn ahead(
             .map(|seen| Ahead::Rehearsed(Box::new(seen)));
     };
     let demand = copy::demand(session, delivery.closure);
-    let (demand, now) = tokio::join!(demand, Pressure::read(session));
+    let (demand, now) = tokio::join!(demand, Pressure::figures(session));
     let now = now.map_err(|error| error.failure(target))?;
     let demand = demand?;
-    memory(target, delivery, &now)?;
-    if let Err(failure) = pressure::room(target, demand, &now, &delivery.settings.preflight) {
+    let limits = &delivery.settings.preflight;
+    if pressure::is_short(now.memory_available_kib, now.memory_stalled, limits) {
+        let now = Pressure::read(session).await;
+        memory(target, delivery, &now.map_err(|error| error.failure(target))?)?;
+    }
+    if let Err(failure) = pressure::room(target, demand, &now, limits) {
         return match delivery.options.gc {
             true => Ok(Ahead::Full(Box::new(failure))),
             false => Err(failure),

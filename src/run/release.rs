@@ -186,7 +186,13 @@ async fn drive(
     };
     let records = async {
         bench.begun().await;
-        tokio::join!(resolve::remote_side(repo, &settings.remote, &target), push)
+        // One after the other over one connection: a second one would take its time from the build.
+        let remote = resolve::remote_side(repo, &settings.remote, &target).await;
+        let push = match &remote {
+            Ok(RemoteSide::Ready { .. }) => push.await,
+            _ => Ok(()),
+        };
+        (remote, push)
     };
     let newer = Newer {
         world: run.world,
