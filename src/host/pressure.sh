@@ -2,8 +2,9 @@
 # the end.
 df -k --output=target,size,used,avail,itotal,iused,iavail -- /nix/store 2>/dev/null | {
 	read -r _
-	read -r m r || m='?' r='? ? ? ? ? ?'
-	printf 'disk=/nix/store %s %s\n' "$m" "$r"
+	# One space between the fields, as the parser wants it.
+	read -r m a b c d e g || m='?' a='?' b='?' c='?' d='?' e='?' g='?'
+	printf 'disk=/nix/store %s %s %s %s %s %s %s\n' "$m" "$a" "$b" "$c" "$d" "$e" "$g"
 }
 while read -r k v _; do
 	case $k in MemTotal: | MemAvailable: | SwapFree:) printf '%s=%s\n' "${k%:}" "$v" ;; esac
