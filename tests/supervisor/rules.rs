@@ -316,6 +316,7 @@ async fn who_speaks_in_the_middle_of_a_commit_does_not_take_its_answer() {
         said
     };
     let (committed, said) = tokio::join!(held.commit(&mut own), speak);
+    frozen.join().expect("frozen");
     let refused = said.expect_err("busy").failure("cortex").to_string();
     assert!(refused.contains("busy: committing"), "{refused}");
     let committed = committed.expect("its own answer");
@@ -324,6 +325,48 @@ async fn who_speaks_in_the_middle_of_a_commit_does_not_take_its_answer() {
         Vec::<String>::new()
     );
     held.end(&mut own).await.expect("ended");
+    lab.assert_nothing_left("cortex");
+    lab.reset("cortex");
+}
+
+/// The answer may be gone by the time that the committer looks, because somebody else was answered after it: what the host
+/// is in is the answer then.
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn a_commit_whose_answer_was_written_over_is_known_by_the_state() {
+    let lab = Lab::new();
+    let (_trial, held, _) = switched(&lab, "B", 6, 60).await;
+    let mut own = fresh(&lab.endpoint("cortex")).await.expect("fresh");
+    let mut other = fresh(&lab.endpoint("cortex")).await.expect("fresh");
+    // The committer's eyes on the host are stopped as soon as they are there.
+    let waits = format!("flock -s -w .*nixgate/{}/busy", held.run);
+    lab.sh(
+        "cortex",
+        &format!("setsid sh -c 'until pkill -STOP -f \"^{waits}\"; do :; done; touch /run/stopped' >/dev/null 2>&1 &"),
+    );
+    let run = held.run.clone();
+    let done = std::thread::spawn(move || {
+        let lab = Lab::new();
+        lab.wait_state("cortex", &run, &["committed"], 60);
+        lab.sh("cortex", "test -e /run/stopped && rm /run/stopped");
+    });
+    let speak = async {
+        while !done.is_finished() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let said = held.keep(&mut other).await;
+        lab.sh("cortex", &format!("pkill -CONT -f '^{waits}'"));
+        said
+    };
+    let (committed, said) = tokio::join!(held.commit(&mut own), speak);
+    done.join().expect("the committer was stopped before");
+    said.expect("answered, after the commit was");
+    let committed = committed.expect("committed");
+    assert_eq!(
+        committed.state.disagreements(&lab.running("cortex")),
+        Vec::<String>::new()
+    );
+    let _ = held.end(&mut own).await;
     lab.assert_nothing_left("cortex");
     lab.reset("cortex");
 }
