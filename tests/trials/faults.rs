@@ -201,7 +201,7 @@ pub fn tried(lab: &Lab, case: &Case, number: u32) -> Row {
             systems(lab),
             run.stderr_so_far()
         );
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(100));
     };
     let seconds = since.unwrap_or_default();
     let out = run.wait(LONG).expect("it ended");

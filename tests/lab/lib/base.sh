@@ -40,6 +40,8 @@ masked+=(systemd-modules-load.service modprobe@.service systemd-sysctl.service d
 masked+=(sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount systemd-remount-fs.service)
 for unit in "${masked[@]}"; do ln -sfn /dev/null "$units/$unit"; done
 ln -sfn multi-user.target "$units/default.target"
+# No fstab, console, TPM, rc.local or init script here for them to find, and each reload of systemd would ask all of them.
+rm -f "$root"/usr/lib/systemd/{system,user}-generators/*
 
 # Names are answered from /etc/hosts and nowhere else: a lookup must fail at once, not after a resolver's timeout.
 cat >"$root/etc/nsswitch.conf" <<'CONF'
