@@ -1,6 +1,7 @@
 //! Too little room, too little memory: refused before anything is copied or switched, with who has it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::broken::{commit, gates, must, says, snapshot, with};
 use crate::infra::{configure, expect, release, usual, with_config};
@@ -173,6 +174,39 @@ fn s3_10_s3_11_a_memory_hog_is_refused_by_name_and_no_hindrance_when_it_is_gone(
     assert_eq!(snapshot(&lab, "cortex"), before, "{out}");
     must(&lab, "cortex", "root", "systemctl stop hog");
     expect(&lab, 0, &["release", "cortex"]);
+}
+
+#[test]
+fn s3_10_memory_that_went_after_preflight_is_missed_before_the_copy() {
+    const PATIENCE: Duration = Duration::from_secs(120);
+    let _memory = alone();
+    let lab = with_config("s3-10-copy", &HOSTS, &with(""));
+    configure(&lab, &floor(&lab));
+    lab.variant("cortex", "B");
+    let before = snapshot(&lab, "cortex");
+    let store = must(&lab, "cortex", "root", "ls /nix/store | sort");
+    // The run stands still where it is about to ask for room and memory.
+    let run = lab.spawn(
+        "desk",
+        "op",
+        "cd ~/infra && NIXGATE_BOUNDARY='wait:How much room:/tmp/crossed' git nixgate release cortex",
+    );
+    lab.wait_for("desk", "[ -e /tmp/crossed.waiting ]", PATIENCE);
+    must(&lab, "cortex", "root", &hog(&lab));
+    must(&lab, "desk", "root", "rm /tmp/crossed.waiting");
+    let out = run.wait(PATIENCE).expect("it ended");
+    assert_eq!(out.status, 1, "{out}");
+    says(
+        &out,
+        &["MiB of memory available, wants", "hog (pid ", "MiB  hog.service"],
+    );
+    assert_eq!(gates(&out).last(), Some(&"copy"), "{out}");
+    assert_eq!(snapshot(&lab, "cortex"), before, "{out}");
+    assert_eq!(
+        must(&lab, "cortex", "root", "ls /nix/store | sort"),
+        store,
+        "{out}"
+    );
 }
 
 #[test]
