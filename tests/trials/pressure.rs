@@ -131,35 +131,40 @@ fn available(lab: &Lab) -> u64 {
     kib.parse::<u64>().expect("a number") / 1024
 }
 
-/// Starts a process that has a quarter of the memory, named `hog`, in a unit of its own; returns when it has it. (Perl
-/// keeps a second copy of a constant's repetition, and none of one in place.)
-fn hog(lab: &Lab) -> String {
+/// Starts a process named `hog`, in a unit of its own, that leaves an eighth less memory than the floor wants (a quarter
+/// of what was available then, more if there is more now); returns when it has it. (Perl keeps a second copy of a
+/// constant's repetition, and none of one in place.)
+fn hog(floor: u64) -> String {
     format!(
         r#"set -e
-printf '#!/usr/bin/perl\n$0 = "hog"; $x = "x"; $x x= {} << 20; open F, ">", "/run/hog"; close F; sleep 3600;\n' >/usr/local/bin/hog
+take=$(($(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo) / 1024 - {}))
+printf '#!/usr/bin/perl\n$0 = "hog"; $x = "x"; $x x= %s << 20; open F, ">", "/run/hog"; close F; sleep 3600;\n' $take >/usr/local/bin/hog
 chmod +x /usr/local/bin/hog; rm -f /run/hog
 systemd-run --quiet --unit=hog /usr/local/bin/hog
 until test -e /run/hog; do sleep 0.05; done"#,
-        available(lab) / 4
+        floor * 7 / 8
     )
 }
 
-/// A floor so far below what is available now that only the hog gets there, whatever others do meanwhile.
-fn floor(lab: &Lab) -> String {
-    with(&format!(
-        "[target.cortex.preflight]\nmemory-free = \"{}MiB\"\n",
-        available(lab) * 6 / 7
-    ))
+/// Gives `cortex` a floor (in MiB) so far below what is available now that only the hog gets there, whatever others do
+/// meanwhile.
+fn with_floor(lab: &Lab) -> u64 {
+    let floor = available(lab) * 6 / 7;
+    let config = with(&format!(
+        "[target.cortex.preflight]\nmemory-free = \"{floor}MiB\"\n"
+    ));
+    configure(lab, &config);
+    floor
 }
 
 #[test]
 fn s3_10_s3_11_a_memory_hog_is_refused_by_name_and_no_hindrance_when_it_is_gone() {
     let _memory = alone();
     let lab = with_config("s3-10", &HOSTS, &with(""));
-    configure(&lab, &floor(&lab));
+    let floor = with_floor(&lab);
     lab.variant("cortex", "B");
     let before = snapshot(&lab, "cortex");
-    must(&lab, "cortex", "root", &hog(&lab));
+    must(&lab, "cortex", "root", &hog(floor));
     let out = expect(&lab, 1, &["release", "cortex"]);
     says(
         &out,
@@ -181,18 +186,19 @@ fn s3_10_memory_that_went_after_preflight_is_missed_before_the_copy() {
     const PATIENCE: Duration = Duration::from_secs(120);
     let _memory = alone();
     let lab = with_config("s3-10-copy", &HOSTS, &with(""));
-    configure(&lab, &floor(&lab));
+    let floor = with_floor(&lab);
     lab.variant("cortex", "B");
     let before = snapshot(&lab, "cortex");
     let store = must(&lab, "cortex", "root", "ls /nix/store | sort");
-    // The run stands still where it is about to ask for room and memory.
+    // The run stands still between preflight and copy: at its journal's first entry, where no answer is waited for and no
+    // limit runs, for a loaded machine needs its time to give the hog its memory.
     let run = lab.spawn(
         "desk",
         "op",
-        "cd ~/infra && NIXGATE_BOUNDARY='wait:How much room:/tmp/crossed' git nixgate release cortex",
+        "cd ~/infra && NIXGATE_BOUNDARY='wait:before journal:/tmp/crossed' git nixgate release cortex",
     );
     lab.wait_for("desk", "[ -e /tmp/crossed.waiting ]", PATIENCE);
-    must(&lab, "cortex", "root", &hog(&lab));
+    must(&lab, "cortex", "root", &hog(floor));
     must(&lab, "desk", "root", "rm /tmp/crossed.waiting");
     let out = run.wait(PATIENCE).expect("it ended");
     assert_eq!(out.status, 1, "{out}");
@@ -213,12 +219,12 @@ fn s3_10_memory_that_went_after_preflight_is_missed_before_the_copy() {
 fn s3_10_memory_that_went_after_preflight_is_missed_before_the_switch() {
     let _memory = alone();
     let lab = with_config("s3-10-late", &HOSTS, &with(""));
-    configure(&lab, &floor(&lab));
+    let floor = with_floor(&lab);
     must(
         &lab,
         "cortex",
         "root",
-        &format!("cat >/root/hog <<'END'\n{}\nEND", hog(&lab)),
+        &format!("cat >/root/hog <<'END'\n{}\nEND", hog(floor)),
     );
     // The candidate's pre-switch check runs once before the switch: after the copy, and last of all.
     lab.variant("cortex", "Bpre");
