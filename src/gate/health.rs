@@ -69,6 +69,8 @@ impl Baseline {
 pub enum Stage {
     /// After the switch, before the commit: profile and boot default are still the old ones.
     Switched,
+    /// After a boot that was to be the candidate's only one: the boot default is still the old one.
+    BootedOnce,
     /// Running system, profile and boot default must agree.
     Committed,
 }
@@ -297,12 +299,12 @@ fn generation(look: &Look<'_>, facts: &Facts, health: &mut Health) {
             look.running
         ));
     }
-    if look.stage == Stage::Committed {
+    if look.stage != Stage::Switched {
         if facts.here.profile.as_deref() != Some(look.toplevel) {
             wrong.push(format!("the profile is {}", shown(facts.here.profile.as_deref())));
         }
         match &facts.here.boot_default {
-            BootDefault::Path(path) if path != look.toplevel => {
+            BootDefault::Path(path) if path != look.toplevel && look.stage == Stage::Committed => {
                 wrong.push(format!("the boot default is {path}"))
             }
             BootDefault::NotVerifiable => {
@@ -317,6 +319,7 @@ fn generation(look: &Look<'_>, facts: &Facts, health: &mut Health) {
     if wrong.is_empty() {
         let detail = match look.stage {
             Stage::Switched => format!("runs the candidate; boots {number} until the commit"),
+            Stage::BootedOnce => format!("{number}; not the boot default yet"),
             Stage::Committed => number,
         };
         health.line(4, NAME, Verdict::Passed, detail);

@@ -76,11 +76,36 @@ pub async fn validate(
     }
 }
 
-/// One look, as `health` takes it: no lease, no soak.
+/// How long looks are repeated at a host that is not well; nothing by default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Patience {
+    /// While it is still starting.
+    pub moving: Duration,
+    /// While checks fail that may yet come up.
+    pub failing: Duration,
+}
+
+impl Patience {
+    /// For a host that has just booted: it has what a validation has.
+    pub fn after_boot(settings: &Settings) -> Self {
+        let longest = settings.checks.iter().map(|check| check.timeout).max();
+        let moving = settings.timeouts.validate;
+        Patience {
+            moving,
+            failing: longest
+                .unwrap_or_default()
+                .max(Duration::from_secs(10))
+                .min(moving),
+        }
+    }
+}
+
+/// A look without a lease and without a soak: `health` takes one, a host that has just booted gets some patience.
 pub async fn look_once(
     log: &mut GateLog<'_>,
     session: &mut Session,
     subject: &Subject<'_>,
+    (stage, patience): (Stage, Patience),
 ) -> Result<Health, Failure> {
     let (mut shell, _) = match connect(subject.endpoint, CONNECT).await {
         Ok(open) => open,
@@ -88,24 +113,30 @@ pub async fn look_once(
             let health = judge(&Look {
                 fresh: Err(&error),
                 facts: None,
-                ..look(subject, Stage::Committed)
+                ..look(subject, stage)
             });
             show(log, &health);
             return Ok(health);
         }
     };
-    let reading = read(
-        session,
-        &mut shell,
-        None,
-        subject,
-        subject.settings.timeouts.validate,
-    )
-    .await
-    .map_err(|unread| unread.failure(subject, None))?;
-    let health = assess(&shell, subject, Stage::Committed, &reading, None);
-    show(log, &health);
-    Ok(health)
+    let began = Instant::now();
+    loop {
+        let limit = subject.settings.timeouts.validate;
+        let reading = read(session, &mut shell, None, subject, limit)
+            .await
+            .map_err(|unread| unread.failure(subject, None))?;
+        let health = assess(&shell, subject, stage, &reading, None);
+        let worth = match health.moving {
+            true => patience.moving,
+            false => patience.failing,
+        };
+        if !health.is_good() && !health.definite && began.elapsed() + PAUSE < worth {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        show(log, &health);
+        return Ok(health);
+    }
 }
 
 /// A fresh connection, and what the last try before it said.

@@ -19,5 +19,5 @@ pub use driver::{Committed, Held, Reverted, Switched, hold};
 pub use error::{HoldError, SupervisorError};
 pub use others::{cancel, holder_now, reattach, supersede};
 pub use plan::Plan;
-pub use reboot::{BootSet, set_boot};
+pub use reboot::{BootSet, boot_set, make_default, set_boot};
 pub use verify::{Rehearsal, dry_activate};

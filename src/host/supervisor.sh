@@ -336,10 +336,12 @@ obey() {
 			[ "$(uptime_s)" -ge "$end" ] || continue
 			case $s_state in
 			holding)
-				reason 'the lease ended in silence'
-				s_state=released
-				save
-				return
+				if ! next_boot_is_written; then
+					reason 'the lease ended in silence'
+					s_state=released
+					save
+					return
+				fi
 				;;
 			waiting)
 				begin_busy
@@ -364,6 +366,14 @@ obey() {
 			continue
 		fi
 		verb=${msg%% *} nonce=${msg#* }
+		case $s_state:$verb in
+		holding:switch | holding:release | holding:cancel | holding:supersede)
+			if next_boot_is_written; then
+				answer 'refused: what boots next is being written'
+				continue
+			fi
+			;;
+		esac
 		case $s_state:$verb in
 		holding:keep | waiting:renew | committed:renew | committed:keep | reverted:renew | revert-failed:renew) answer ok ;;
 		holding:switch)
@@ -433,6 +443,9 @@ obey() {
 		end=$(($(uptime_s) + p_lease))
 	done
 }
+
+# A boot loader that is being written is nobody's to interrupt, and no other run begins meanwhile.
+next_boot_is_written() { [ -e "$dir/nextboot.busy" ] && unit_lives "nixgate-$p_run-nextboot"; }
 
 say_holder() {
 	umask 022
@@ -518,10 +531,12 @@ recover)
 	look
 	case $s_state in
 	holding)
-		reason 'the supervisor ended'
-		s_state=released
-		save
-		leave
+		if ! next_boot_is_written; then
+			reason 'the supervisor ended'
+			s_state=released
+			save
+			leave
+		fi
 		;;
 	committing)
 		if [ "$running" = "$s_effective" ]; then

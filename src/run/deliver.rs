@@ -5,7 +5,8 @@ mod held;
 mod recorded;
 mod switched;
 
-use self::committed::{committed, unrecorded};
+use self::committed::committed;
+pub(super) use self::committed::unrecorded;
 use self::held::{Ready, held};
 use self::recorded::recorded;
 use self::switched::{switched, validated};
@@ -122,6 +123,7 @@ async fn drive(
     run.state.previous = Some(previous.clone());
     run.state.restores = delivery.restores.as_ref().map(ToString::to_string);
     run.state.withdraws = delivery.withdraws.iter().map(ToString::to_string).collect();
+    run.state.unvalidated = delivery.options.skip_validation;
     run.evidence.toplevel = delivery.toplevel.to_string();
     run.evidence.generation_before = facts.here.generation;
     run.evidence.specialisation =
@@ -152,7 +154,7 @@ async fn drive(
     let (mut shell, named) = committed(run, session, (&held, shell), &running, delivery).await?;
     if delivery.options.skip_validation {
         let _ = held.end(&mut shell).await;
-        return Ok(unrecorded(run, delivery));
+        return Ok(unrecorded(run, delivery.toplevel.as_str()));
     }
     recorded(run, session, (&held, &mut shell), (facts, named), delivery).await
 }

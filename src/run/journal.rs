@@ -130,6 +130,9 @@ pub struct State {
     /// `rollback --rehearse`: whatever becomes of the run, the host goes back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rehearsal: bool,
+    /// `release --skip-validation`: whoever ends the run, it gets no record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unvalidated: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
 }
@@ -245,6 +248,7 @@ mod tests {
             booted: None,
             named: None,
             rehearsal: false,
+            unvalidated: false,
             ending: Some(Ending::of(&Failure::refused("no").next("x"), Some(Gate::Diff))),
         };
         assert_eq!(State::parse(&state.to_bytes()), Ok(state));

@@ -20,6 +20,7 @@ mod product;
 mod prune;
 mod publish;
 mod reach;
+mod reboot;
 mod rebuild;
 mod refusals;
 mod rehearse;
@@ -127,6 +128,7 @@ impl<'a> Run<'a> {
             booted: None,
             named: None,
             rehearsal: false,
+            unvalidated: false,
             ending: None,
         };
         let running = running::Running::begin(world.repo, target, &state);

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::deliver::{Delivery, Outcome};
-use super::journal::Ending;
 use super::{Asker, Run, resolve};
 use crate::event::{Gate, Watcher};
-use crate::failure::{Exit, Failure, Reason};
+use crate::failure::{Failure, Reason};
 use crate::gate::known_good::RemoteSide;
 use crate::gate::{As, GateLog, copy, dry_activate, pressure};
 use crate::host::pressure::Pressure;
-use crate::host::supervisor::{self, Held, Rehearsal};
+use crate::host::supervisor::{Held, Rehearsal};
 use crate::host::{Privilege, Session};
 use crate::nix;
 use tokio::sync::Notify;
@@ -100,7 +99,7 @@ pub(super) async fn prepare(
     run: &mut Run<'_>,
     session: &Session,
     held: &Held,
-    (booted, began): (&str, Instant),
+    began: Instant,
     delivery: &Delivery<'_>,
     ahead: impl Future<Output = Result<Ahead, Failure>>,
 ) -> Result<Option<Outcome>, Failure> {
@@ -176,10 +175,7 @@ pub(super) async fn prepare(
             target,
         }));
     }
-    if delivery.options.boot {
-        return boot(run, session, held, booted, delivery).await.map(Some);
-    }
-    if delivery.options.confirm {
+    if delivery.options.confirm && !delivery.options.boot {
         let question = format!("switch {target} to {toplevel}? [y/N]");
         let asker = run.world.asker;
         // A person may take longer than a lease; the question is bounded by patience, not by the link.
@@ -199,57 +195,6 @@ pub(super) async fn prepare(
         }
     }
     Ok(None)
-}
-
-/// `--boot`: profile and boot default now, proof after the reboot. `booted` names the boot that the host is in.
-async fn boot(
-    run: &mut Run<'_>,
-    session: &Session,
-    held: &Held,
-    booted: &str,
-    delivery: &Delivery<'_>,
-) -> Result<Outcome, Failure> {
-    let target = run.target.to_string();
-    run.log.begin(Gate::Commit);
-    let limit = delivery.settings.timeouts.activate * 2;
-    let set = supervisor::set_boot(&mut &*session, delivery.toplevel.as_str(), &held.previous, limit)
-        .await
-        .map_err(|error| error.failure(&target))?;
-    if set.outcome != crate::host::stc::Stc::Done {
-        let what = format!(
-            "{target}: the boot default could not be set: {}",
-            dry_activate::word(&set.outcome)
-        );
-        return Err(Failure::failed(Reason::Boot, what).tail(&set.stderr, 6));
-    }
-    run.log.pass(if set.oneshot {
-        "boots the candidate once"
-    } else {
-        "boots the candidate"
-    });
-    if !set.oneshot {
-        run.log
-            .warn("an unproven system is the boot default until `resume` has validated it");
-    }
-    run.evidence.generation_after = set.here.generation;
-    run.state.booted = Some(booted.to_owned()).filter(|boot| !boot.is_empty());
-    let next = [format!("reboot {target}"), format!("git nixgate resume {target}")];
-    run.end(Ending {
-        exit: Exit::NeedsReboot.code(),
-        reason: Some(Reason::Reboot),
-        what: "waits for its reboot".into(),
-        next: next.to_vec(),
-        ..Ending::default()
-    });
-    Ok(Outcome {
-        exit: Exit::NeedsReboot.code(),
-        outcome: "needs-reboot",
-        record: None,
-        toplevel: Some(delivery.toplevel.to_string()),
-        published: None,
-        text: format!("{target} waits for a reboot; then: {}\n", next[1]),
-        target,
-    })
 }
 
 /// Asks a person yes or no without holding up the lease.

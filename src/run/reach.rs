@@ -8,8 +8,8 @@ use crate::check::Files;
 use crate::config::{self, Settings};
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
-use crate::gate::health::Baseline;
-use crate::gate::validate::{self, Subject};
+use crate::gate::health::{Baseline, Stage};
+use crate::gate::validate::{self, Patience, Subject};
 use crate::gate::{GateLog, preflight};
 use crate::host::state::BootDefault;
 use crate::host::{Address, ConnectError, Endpoint, Facts, Privilege, RunDir, Secret, Session, Sudo, facts};
@@ -187,7 +187,13 @@ pub async fn health(world: World<'_>, target: &Target, host: Option<&str>) -> Re
         files: &files,
         baseline: &baseline,
     };
-    let looked = validate::look_once(&mut log, &mut session, &subject).await;
+    let looked = validate::look_once(
+        &mut log,
+        &mut session,
+        &subject,
+        (Stage::Committed, Patience::default()),
+    )
+    .await;
     session.close().await;
     let health = looked?;
     for warning in &health.warnings {

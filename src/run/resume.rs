@@ -2,15 +2,16 @@
 //! where it is; where the two disagree, the host is right.
 
 mod on_host;
+mod rebooted;
 
 use self::on_host::on_host;
-use super::deliver::Outcome;
+use super::deliver::{Outcome, unrecorded};
 use super::finish::{finish, named};
 use super::journal::{self, State, Step, Verb};
 use super::product::{Bench, Order};
-use super::{Run, World, publish, reach, resolve};
+use super::{Run, World, publish, reach, resolve, running};
 use crate::config::Settings;
-use crate::event::Event;
+use crate::event::{Event, Verdict};
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::known_good::forget_on_builder;
 use crate::gate::{Place, build};
@@ -24,12 +25,18 @@ use crate::record::{Evidence, Target};
 /// How the run ended, if not well; with the exit that says how the host is.
 pub async fn resume(world: World<'_>, target: &Target, host: Option<&str>) -> Result<Outcome, Failure> {
     let repo = world.repo;
-    super::running::sweep(repo, target);
+    running::sweep(repo, target);
     let settings = reach::settings_now(&world, target, host)?;
     let Some((state, mut evidence)) = unfinished(world, target)? else {
         return pending_only(world, target, &settings).await;
     };
+    if let Some((runner, process)) = running::living(repo, target).find(|(runner, _)| runner.run == state.run)
+    {
+        return Err(at_work(target, &runner.run, &runner.by, process.pid));
+    }
     let commit = repo.resolve(&state.commit)?;
+    // What failed in an earlier attempt is done again, and what comes of that is the evidence.
+    evidence.gates.retain(|gate| gate.verdict != Verdict::Failed);
     // It may be back since an earlier attempt.
     evidence.warnings.retain(|text| !text.starts_with(AWAY));
     let mut run = Run::continued(world, target, state, evidence);
@@ -46,6 +53,17 @@ pub async fn resume(world: World<'_>, target: &Target, host: Option<&str>) -> Re
         Err(failure) if failure.exit == Exit::Unpublished && is_recorded(&run) => Err(failure),
         Err(failure) => Err(run.failed(failure)),
     }
+}
+
+/// The run is not cut off: somebody drives it.
+fn at_work(target: &Target, run: &str, by: &str, pid: i32) -> Failure {
+    Failure::new(
+        Exit::Busy,
+        Reason::Busy,
+        format!("run {run} on {target} is at work: it was not interrupted"),
+    )
+    .why(format!("{by} runs it on this machine, process {pid}"))
+    .next(format!("wait for its end, or: git nixgate cancel {target}"))
 }
 
 /// The newest run that has not ended, with its evidence.
@@ -138,6 +156,14 @@ async fn drive(run: &mut Run<'_>, settings: &Settings, commit: &Commit) -> Resul
         .await;
     }
     let result = match ready {
+        // What nobody validated is never known-good, whoever ends the run.
+        Ok(held) if run.state.unvalidated => {
+            if let Some(held) = held {
+                let _ = held.end(&mut session).await;
+            }
+            let candidate = run.state.candidate.clone().unwrap_or_default();
+            Ok(unrecorded(run, &candidate))
+        }
         Ok(held) => {
             let keeper = order.keeper(&bench);
             let outcome = finish(run, settings, commit, &mut session, keeper).await;

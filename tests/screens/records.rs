@@ -122,6 +122,7 @@ fn runs_that_did_not_end_well() {
         booted: None,
         named: None,
         rehearsal: false,
+        unvalidated: false,
         ending,
     };
     let trouble = Trouble::parse(

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use git_nixgate::host::state::Phase;
 use git_nixgate::host::stc::Stc;
 use git_nixgate::host::supervisor::{
-    Held, HoldError, SupervisorError, Switched, dry_activate, release_leftover, set_boot, store_record,
+    Held, HoldError, SupervisorError, Switched, boot_set, dry_activate, release_leftover, set_boot,
+    store_record,
 };
 use git_nixgate::host::{Session, fresh};
 use lab::{Lab, Trial};
@@ -331,17 +332,32 @@ async fn the_next_boot_is_set_and_a_failing_loader_takes_it_back() {
     let lab = Lab::new();
     lab.reset("cortex");
     let (good, bad) = (lab.closure("cortex", "B100"), lab.closure("cortex", "Bboot"));
-    let mut trial = Trial::new(&lab, "cortex", &good, 20, 60).await;
-    let previous = trial.plan.previous().to_owned();
     let minute = Duration::from_secs(60);
-    let failed = set_boot(&mut trial.session, &bad, &previous, minute)
+    let mut trial = Trial::new(&lab, "cortex", &bad, 20, 60).await;
+    let held = trial.hold().await.expect("held");
+    // Nothing was begun, so there is nothing to wait for.
+    assert!(matches!(
+        boot_set(&mut trial.session, &held.run, minute).await,
+        Ok(None)
+    ));
+    let failed = set_boot(&mut trial.session, &held, minute)
         .await
         .expect("an answer");
     assert_eq!(failed.outcome, Stc::BootLoader);
     assert_eq!(failed.here, trial.facts.here);
-    let set = set_boot(&mut trial.session, &good, &previous, minute)
+    let told = boot_set(&mut trial.session, &held.run, minute)
+        .await
+        .expect("an answer")
+        .expect("it was set");
+    assert_eq!((told.outcome, told.here), (Stc::BootLoader, failed.here));
+    held.end(&mut trial.session).await.expect("let go");
+    let mut trial = Trial::new(&lab, "cortex", &good, 20, 60).await;
+    let previous = trial.plan.previous().to_owned();
+    let held = trial.hold().await.expect("held");
+    let set = set_boot(&mut trial.session, &held, minute)
         .await
         .expect("an answer");
+    held.end(&mut trial.session).await.expect("let go");
     assert_eq!(set.outcome, Stc::Done, "{set:?}");
     assert_eq!(set.here.boot_default.path(), Some(good.as_str()));
     assert_eq!(set.here.running.as_deref(), Some(previous.as_str()));

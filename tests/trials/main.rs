@@ -35,3 +35,4 @@ mod s2_s3_s4;
 mod stop;
 mod store;
 mod tamper;
+mod unproven;

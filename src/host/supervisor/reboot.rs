@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::super::bootdefault::COMMON;
 use super::super::state::{BootDefault, Where};
 use super::super::stc::Stc;
-use super::super::{HostError, Privilege, Remote, Script};
-use super::plan::is_store_path;
+use super::super::{HostError, Output, Privilege, Remote, Script};
+use super::driver::Held;
+use super::plan::{check_run, is_store_path};
 
 /// What a host boots next, and after that.
 #[derive(Debug, Clone, Serialize)]
@@ -27,24 +28,92 @@ pub struct BootSet {
 
 const REBOOT: &str = include_str!("reboot.sh");
 
+/// Runs [`REBOOT`] in a unit of the run's, or waits for the one that is there.
+const NEXTBOOT: &str = include_str!("nextboot.sh");
+/// The exit of [`NEXTBOOT`] where nothing was begun.
+const NEVER: i32 = 3;
+
 /// Sets the profile to `candidate`, runs its `boot` and, with systemd-boot, makes it the next boot only. Whatever
-/// fails is taken back: profile by its number, boot default by the previous system's `boot`.
+/// fails is taken back: profile by its number, boot default by the previous system's `boot`. The host goes on with it
+/// when nobody listens any more: see [`boot_set`].
 ///
-/// The caller holds the target's lock.
+/// The caller holds the target's lock, which is not let go before the end.
 ///
 /// # Errors
 /// [`HostError`].
 pub async fn set_boot(
     remote: &mut impl Remote,
-    candidate: &str,
-    previous: &str,
+    held: &Held,
     deadline: Duration,
 ) -> Result<BootSet, HostError> {
+    let (candidate, previous) = (held.candidate.as_str(), held.previous.as_str());
     if !is_store_path(candidate) || !is_store_path(previous) {
         return Err(HostError::Unsendable("a toplevel that is no store path"));
     }
-    let script = Script::new(format!("{COMMON}\n{REBOOT}")).args([candidate, previous]);
+    check_run(&held.run)?;
+    let script = Script::new(NEXTBOOT)
+        .args([&held.run, candidate, previous])
+        .input(format!("{COMMON}\n{REBOOT}"));
     let output = remote.run(&script, Privilege::Root, deadline).await?;
+    read(&output)
+}
+
+/// What [`set_boot`] came to on the host, once it has ended there. `None`: it never began, or nothing is left of the run.
+///
+/// # Errors
+/// [`HostError`].
+pub async fn boot_set(
+    remote: &mut impl Remote,
+    run: &str,
+    deadline: Duration,
+) -> Result<Option<BootSet>, HostError> {
+    check_run(run)?;
+    let script = Script::new(NEXTBOOT).args([run, "", ""]);
+    let output = remote.run(&script, Privilege::Root, deadline).await?;
+    match output.status {
+        NEVER => Ok(None),
+        _ => read(&output).map(Some),
+    }
+}
+
+/// On systemd-boot the candidate was to boot once: after that boot has proven it, it becomes the default.
+///
+/// # Errors
+/// [`HostError`]; [`HostError::Failed`] also while another run holds the host.
+pub async fn make_default(
+    remote: &mut impl Remote,
+    candidate: &str,
+    deadline: Duration,
+) -> Result<BootDefault, HostError> {
+    if !is_store_path(candidate) {
+        return Err(HostError::Unsendable("a toplevel that is no store path"));
+    }
+    let script = Script::new(format!("{COMMON}\n{DEFAULT}")).args([candidate]);
+    let output = remote.run(&script, Privilege::Root, deadline).await?;
+    match output
+        .text()
+        .lines()
+        .last()
+        .and_then(|line| line.strip_prefix("boot_default="))
+    {
+        Some(word) if output.ok() => Ok(BootDefault::parse(word)),
+        _ => Err(HostError::Failed {
+            lines: crate::failure::last_lines(&output.stderr, 4),
+        }),
+    }
+}
+
+const DEFAULT: &str = r#"base=/run/nixgate
+mkdir -p "$base" && chmod 755 "$base" && exec 9>>"$base/lock" || exit 1
+flock -n 9 || {
+	echo 'another run holds this host' >&2
+	exit 1
+}
+"$1/bin/switch-to-configuration" boot 9>&- >&2 || exit 1
+b=$(boot_default)
+printf 'boot_default=%s\n' "${b#* }""#;
+
+fn read(output: &Output) -> Result<BootSet, HostError> {
     let text = output.text();
     let one = |key: &str| {
         text.lines()
@@ -69,6 +138,6 @@ pub async fn set_boot(
         },
         oneshot: one("oneshot") == Some("1"),
         stdout: String::new(),
-        stderr: output.stderr,
+        stderr: output.stderr.clone(),
     })
 }

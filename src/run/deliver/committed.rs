@@ -59,23 +59,20 @@ pub(super) async fn committed(
 }
 
 /// The end of a run whose validation was skipped: it runs, and nothing says that it is known-good.
-pub(super) fn unrecorded(run: &mut Run<'_>, delivery: &Delivery<'_>) -> Outcome {
+pub(in crate::run) fn unrecorded(run: &mut Run<'_>, toplevel: &str) -> Outcome {
     let target = run.target.to_string();
     run.end(Ending {
         exit: 0,
         what: "not validated, not recorded".into(),
         ..Ending::default()
     });
-    let text = format!(
-        "{target} runs {}, unvalidated: it is not known-good and has no record\n",
-        delivery.toplevel
-    );
+    let text = format!("{target} runs {toplevel}, unvalidated: it is not known-good and has no record\n");
     Outcome {
         exit: 0,
         target,
         outcome: "unvalidated",
         record: None,
-        toplevel: Some(delivery.toplevel.to_string()),
+        toplevel: Some(toplevel.to_owned()),
         published: None,
         text,
     }

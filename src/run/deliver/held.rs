@@ -13,7 +13,7 @@ use crate::host::supervisor::{Held, HoldError};
 use crate::host::{Facts, Session};
 use crate::run::prepare::{ahead, overtaken, prepare};
 use crate::run::supersede::{self, Newer};
-use crate::run::{Run, resolve};
+use crate::run::{Run, reboot, resolve};
 
 /// What is before the switch.
 pub(super) enum Ready {
@@ -73,7 +73,7 @@ pub(super) async fn held(
                     }
                 };
                 let stop = run.world.stop;
-                let work = prepare(run, session, &held, (&facts.boot, began), delivery, rest);
+                let work = prepare(run, session, &held, began, delivery, rest);
                 let done = stop.unless(&target, work).await;
                 Ok((held, done))
             }
@@ -93,6 +93,13 @@ pub(super) async fn held(
             };
             return Err(overtaken(run, delivery, now.as_ref())?.unwrap_or_else(|| error.failure(&target)));
         }
+    };
+    // What boots next is written to its end, whoever wants the run to stop meanwhile.
+    let prepared = match prepared {
+        Ok(None) if delivery.options.boot => reboot::set(run, session, &held, &facts.boot, delivery)
+            .await
+            .map(Some),
+        prepared => prepared,
     };
     if !matches!(prepared, Ok(None)) {
         let_go(session, &held).await;

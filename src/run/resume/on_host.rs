@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::rebooted::{Way, after_reboot, booted_well, cut_off};
 use crate::config::Settings;
-use crate::event::Gate;
+use crate::event::{Gate, Verdict};
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::commit::{by_hand, commit, ssh_line};
-use crate::gate::health::Baseline;
+use crate::gate::health::{Baseline, Stage};
 use crate::gate::switch_test;
 use crate::gate::validate::{self, Subject, Validated};
 use crate::git::Commit;
@@ -14,6 +15,7 @@ use crate::host::state::{self, Phase};
 use crate::host::supervisor::{self, Held};
 use crate::host::{Endpoint, Facts, Session};
 use crate::record::Target;
+use crate::record::evidence::GateEvidence;
 use crate::run::back::take_back;
 use crate::run::deliver::unwanted;
 use crate::run::journal::{Step, Verb};
@@ -33,14 +35,23 @@ pub(super) async fn on_host(
         .await
         .map_err(|error| error.failure(target.as_str()))?;
     let facts = reach::read_facts(session, &target).await?;
+    let way = Way {
+        settings,
+        git,
+        endpoint,
+    };
     if run.state.step == Step::NeedsReboot {
-        after_reboot(run, settings, git, endpoint, session, &facts).await?;
+        after_reboot(run, &way, session, &facts).await?;
+        return Ok(None);
+    }
+    if run.state.step == Step::Committing && run.state.booted.is_some() {
+        cut_off(run, &way, session, found).await?;
         return Ok(None);
     }
     let Some(state) = found else {
         let judged = match half_committed(run, &facts) {
             true => Err(put_back(run, session, &facts).await),
-            false => without_supervisor(run, session, &facts),
+            false => without_supervisor(run, &way, session, &facts).await,
         };
         // A reboot took its directory along; its temporary roots outlive that. What was committed is the profile's.
         let _ = supervisor::release_leftover(session, &id).await;
@@ -97,7 +108,7 @@ fn phase(phase: Phase) -> String {
         .unwrap_or_default()
 }
 
-fn ended_untouched(target: &Target) -> Failure {
+pub(super) fn ended_untouched(target: &Target) -> Failure {
     Failure::failed(
         Reason::Timeout,
         format!("the run was cut off before {target} was switched"),
@@ -143,8 +154,12 @@ async fn waiting(
     state: &state::State,
 ) -> Result<(), Failure> {
     let target = run.target.clone();
-    if run.state.rehearsal {
-        let failure = Failure::failed(Reason::Timeout, format!("{target}: the rehearsal was cut off"));
+    if run.state.rehearsal || run.state.unvalidated {
+        let what = match run.state.rehearsal {
+            true => "the rehearsal was cut off",
+            false => "the run was cut off before its commit, and was to validate nothing",
+        };
+        let failure = Failure::failed(Reason::Timeout, format!("{target}: {what}"));
         let shell = crate::host::fresh(endpoint).await.ok();
         return Err(take_back(run, session, shell, held, None, false, failure).await);
     }
@@ -234,7 +249,7 @@ async fn validated(
 }
 
 /// A reset came between the profile and the boot loader: the host booted what ran before, and its profile is the candidate.
-fn half_committed(run: &Run<'_>, facts: &Facts) -> bool {
+pub(super) fn half_committed(run: &Run<'_>, facts: &Facts) -> bool {
     let (candidate, previous) = (&run.state.candidate, &run.state.previous);
     run.state.step >= Step::Committing
         && candidate != previous
@@ -243,12 +258,16 @@ fn half_committed(run: &Run<'_>, facts: &Facts) -> bool {
         && facts.here.running == *previous
 }
 
-async fn put_back(run: &Run<'_>, session: &mut Session, facts: &Facts) -> Failure {
+pub(super) async fn put_back(run: &Run<'_>, session: &mut Session, facts: &Facts) -> Failure {
     let target = &run.target;
     let candidate = run.state.candidate.clone().unwrap_or_default();
     let previous = run.state.previous.clone().unwrap_or_default();
     let generation = run.evidence.generation_before;
-    let what = format!("{target} was reset in its commit and booted what ran before");
+    // `booted`: a run that only sets what boots next.
+    let what = match run.state.booted.as_deref() == Some(facts.boot.as_str()) {
+        true => format!("{target} was left with half of what was to boot next"),
+        false => format!("{target} was reset in its commit and booted what ran before"),
+    };
     let back = supervisor::put_profile_back(session, &candidate, &previous, generation).await;
     match (back, facts.here.boot_default.path()) {
         (Ok(()), boot) if boot.is_none_or(|boot| boot == previous) => {
@@ -281,7 +300,12 @@ async fn put_back(run: &Run<'_>, session: &mut Session, facts: &Facts) -> Failur
 }
 
 /// No supervisor knows the run any more: the host rebooted, or the run was swept. Facts decide.
-fn without_supervisor(run: &Run<'_>, session: &Session, facts: &Facts) -> Result<(), Failure> {
+async fn without_supervisor(
+    run: &mut Run<'_>,
+    way: &Way<'_>,
+    session: &mut Session,
+    facts: &Facts,
+) -> Result<(), Failure> {
     let target = run.target.clone();
     let candidate = run.state.candidate.clone().unwrap_or_default();
     let here = &facts.here;
@@ -291,16 +315,10 @@ fn without_supervisor(run: &Run<'_>, session: &Session, facts: &Facts) -> Result
             && here.boot_default.path().is_none_or(|boot| boot == path)
     };
     if !candidate.is_empty() && all(&candidate) && run.state.step >= Step::Committing {
-        if !facts.failed_units.is_empty() {
-            let mut failure = Failure::new(
-                Exit::NeedsPerson,
-                Reason::Unit,
-                format!("{target} runs the candidate after a new boot, and units fail"),
-            );
-            failure.why = facts.failed_units.clone();
-            return Err(failure
-                .next(format!("git nixgate health {target}"))
-                .next(format!("git nixgate rollback {target}")));
+        // An emergency validates nothing; whoever kept a host that fails has seen it fail.
+        let skipped = |gate: &GateEvidence| gate.gate == Gate::Validate && gate.verdict == Verdict::Skipped;
+        if !run.state.unvalidated && !run.log.gates().iter().any(skipped) {
+            booted_well(run, way, session, &candidate, Stage::Committed).await?;
         }
         return Ok(());
     }
@@ -318,67 +336,4 @@ fn without_supervisor(run: &Run<'_>, session: &Session, facts: &Facts) -> Result
         .push(format!("the run wanted {candidate}; before it ran {previous}"));
     failure.next = by_hand(target.as_str(), &ssh_line(session), &previous);
     Err(failure)
-}
-
-/// After `--boot`: a new boot, the booted system is the candidate, and it is well.
-async fn after_reboot(
-    run: &mut Run<'_>,
-    settings: &Settings,
-    git: &Commit,
-    endpoint: &Endpoint,
-    session: &mut Session,
-    facts: &Facts,
-) -> Result<(), Failure> {
-    let target = run.target.clone();
-    let repo = run.world.repo;
-    let candidate = run.state.candidate.clone().unwrap_or_default();
-    if run.state.booted.as_deref() == Some(facts.boot.as_str()) {
-        return Err(Failure::new(
-            Exit::NeedsReboot,
-            Reason::Reboot,
-            format!("{target} has not rebooted yet"),
-        )
-        .next(format!("reboot {target}, then: git nixgate resume {target}")));
-    }
-    if facts.booted.as_deref() != Some(candidate.as_str())
-        || facts.here.running.as_deref() != Some(candidate.as_str())
-    {
-        let booted = facts.booted.as_deref().unwrap_or("nothing");
-        let mut failure = Failure::new(
-            Exit::NeedsPerson,
-            Reason::Boot,
-            format!("{target} booted {booted}"),
-        );
-        failure.why.push(format!("the run wanted {candidate}"));
-        return Err(failure
-            .next(format!("git nixgate status {target} --live"))
-            .next(format!("git nixgate rollback {target}")));
-    }
-    run.log.begin(Gate::Validate);
-    let mut settings = settings.clone();
-    if let Some(checked) = resolve::checks_of(repo, &mut run.log, git, &target)? {
-        settings.checks = checked.checks;
-        settings.preflight = checked.preflight;
-    }
-    let files = resolve::files_of(repo, &git.id, &settings.checks)?;
-    let baseline = Baseline::default();
-    let subject = Subject {
-        settings: &settings,
-        target: target.as_str(),
-        endpoint,
-        running: &candidate,
-        toplevel: &candidate,
-        checks: &settings.checks,
-        files: &files,
-        baseline: &baseline,
-    };
-    let health = validate::look_once(&mut run.log, session, &subject).await?;
-    if let Some(failure) = health.failure(target.as_str()) {
-        return Err(failure
-            .exit(Exit::NeedsPerson)
-            .next(format!("git nixgate rollback {target}")));
-    }
-    run.log.pass("");
-    run.evidence.generation_after = facts.here.generation;
-    run.step(Step::Marking)
 }
