@@ -206,3 +206,81 @@ fn s3_02_a_run_that_somebody_drives_is_not_taken_over() {
     says(&out, &["no run is unfinished"]);
     expect(&lab, 0, &["verify", "cortex"]);
 }
+
+/// Stands in for EFI firmware and systemd-boot, of which a container has neither: `bootctl` tells extlinux's entries in
+/// bootctl(1)'s JSON and notes what is to boot once.
+const BOOTCTL: &str = r#"#!/bin/bash
+conf=/boot/extlinux/extlinux.conf default='' sep='['
+while read -r word rest; do
+    case $word in
+    LABEL) id=$rest ;;
+    APPEND)
+        init=${rest%% *}
+        if [ "$id" = nixos-default ]; then default=$init; continue; fi
+        case $1 in
+        list)
+            is=false
+            if [ "$init" = "$default" ]; then is=true default=; fi
+            printf '%s{"type":"type1","id":"%s.conf","options":"%s loglevel=4","isDefault":%s}' "$sep" "$id" "$init" $is
+            sep=,
+            ;;
+        set-oneshot) [ "$id.conf" != "$2" ] || echo "$init" >/boot/oneshot ;;
+        esac
+        ;;
+    esac
+done <$conf
+[ "$1" != list ] || echo ']'
+"#;
+
+fn firmware(lab: &Lab) {
+    root(
+        lab,
+        "cortex",
+        "mount -t tmpfs tmpfs /sys/firmware && mkdir /sys/firmware/efi",
+    );
+}
+
+#[test]
+fn s1_13_what_systemd_boot_booted_once_becomes_its_default_in_resume() {
+    let lab = usual("boot-once");
+    let a = lab.running_system("cortex");
+    let quoted = BOOTCTL.replace('\'', "'\\''");
+    root(
+        &lab,
+        "cortex",
+        &format!("rm -f /usr/bin/bootctl; printf %s '{quoted}' >/usr/bin/bootctl; chmod +x /usr/bin/bootctl"),
+    );
+    firmware(&lab);
+    lab.variant("cortex", "B100");
+    let out = expect(&lab, 7, &["release", "cortex", "--boot"]);
+    says(&out, &["boots the candidate once"]);
+    let next = boots_next(&lab);
+    assert_eq!(next[1], a, "the default is what is proven: {out}");
+    let b = next[0].clone();
+    assert_eq!(
+        root(&lab, "cortex", "cat /boot/oneshot"),
+        format!("init={b}/init")
+    );
+
+    // The firmware boots it, and forgets that it was to.
+    root(
+        &lab,
+        "cortex",
+        &format!(
+            "cd /boot && mv oneshot extlinux/extlinux.conf /root/ && \
+             sed '/LABEL nixos-default/,/APPEND/s|init=/nix/store/[^/]*/init|init={b}/init|' /root/extlinux.conf >extlinux/extlinux.conf"
+        ),
+    );
+    lab.reboot("cortex");
+    root(&lab, "cortex", "mv /root/extlinux.conf /boot/extlinux/");
+    firmware(&lab);
+    assert_eq!(lab.running_system("cortex"), b);
+    let out = expect(&lab, 0, &["resume", "cortex"]);
+    says(
+        &out,
+        &["not the boot default yet", "boots the candidate by default"],
+    );
+    assert_eq!(boots_next(&lab), [b.clone(), b], "{out}");
+    expect(&lab, 0, &["verify", "cortex"]);
+    expect(&lab, 0, &["status", "cortex", "--live"]);
+}
