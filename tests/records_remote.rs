@@ -179,6 +179,11 @@ fn a_fork_is_refused_by_name() {
         failure.why[1].contains(&made.name.to_string()) && failure.why[1].contains("Ada"),
         "{failure:?}"
     );
+    let way_out = failure.next.last().unwrap();
+    assert!(
+        way_out.contains(&format!("delete {} {}", own.name.ref_name(), own.oid)),
+        "{way_out}"
+    );
 }
 
 #[test]

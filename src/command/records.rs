@@ -69,7 +69,7 @@ fn unpublished(repo: &Repo, target: &Target, remotes: &Remotes) -> Result<u64, F
     if remote.is_empty() || !remotes.any {
         return Ok(0);
     }
-    let pending = repo.pending(target)?.len() as u64;
+    let pending = repo.waiting(target)?.len() as u64;
     if pending > 0 {
         return Ok(pending);
     }

@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use super::{person, repository, target, wait, wait_for, world};
+use super::{person, records, repository, target, wait, wait_for, world};
 use crate::cli;
 use crate::failure::{Exit, Failure};
+use crate::record::Target;
 use crate::run::{
     self, CheckOptions, CompareOptions, Mode, PlanOptions, ReleaseOptions, RestoreOptions, Stop,
 };
@@ -181,24 +182,36 @@ pub(super) fn cancel(args: cli::Cancel, ui: &Ui) -> ui::Outcome {
 
 pub(super) fn publish(args: cli::Publish, ui: &Ui) -> ui::Outcome {
     let (repo, asker) = (repository()?, person(ui));
-    let head = run::at_commit(&repo, &repo.resolve("HEAD")?)?;
+    let head = repo.resolve("HEAD").and_then(|head| run::at_commit(&repo, &head));
+    let waits = |target: &Target| -> Result<bool, Failure> { Ok(repo.own_head(target)?.is_some()) };
     let targets = match &args.target {
         Some(name) => vec![target(name)?],
-        None => head.targets.keys().cloned().collect(),
+        // Whoever has records here, whatever HEAD says of it by now.
+        None => {
+            let mut all = Vec::new();
+            for target in records::targets(&repo, &[])? {
+                if waits(&target)? {
+                    all.push(target);
+                }
+            }
+            all
+        }
     };
     let mut exit = Exit::Done;
     let mut all: Vec<String> = Vec::new();
     let stop = Stop::default();
     for target in &targets {
-        let settings = run::settings_of(&head, target)?;
-        if args.target.is_none() && repo.ledger_head(target, crate::git::Which::Local)?.is_none() {
-            continue;
-        }
-        match wait(run::publish(
-            world(&repo, ui, &asker, &stop),
-            target,
-            &settings.remote,
-        )) {
+        let settings = match &head {
+            Ok(config) => run::settings_of(config, target),
+            Err(failure) => Err(failure.clone()),
+        };
+        let remote = match settings {
+            Ok(settings) => settings.remote,
+            // HEAD lacks a target whose records are here: where they go is told by the commit that they stand on.
+            Err(_) if waits(target)? => run::recorded_remote(&repo, target)?,
+            Err(failure) => return Err(failure),
+        };
+        match wait(run::publish(world(&repo, ui, &asker, &stop), target, &remote)) {
             Ok(names) => all.extend(names),
             Err(failure) if targets.len() == 1 => return Err(failure),
             Err(failure) => {

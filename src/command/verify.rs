@@ -33,6 +33,10 @@ pub(super) fn verify(args: &cli::Verify, ui: &Ui) -> ui::Outcome {
     names.sort();
     names.dedup();
     let targets = targets(&repo, &names)?;
+    // A remote that is asked may know more.
+    if !args.remote {
+        refuse_strangers(&repo, &targets)?;
+    }
     let question = |target| Question {
         repo: &repo,
         target,
@@ -83,8 +87,32 @@ pub(super) fn verify(args: &cli::Verify, ui: &Ui) -> ui::Outcome {
             }
         }
     }
+    refuse_strangers(&repo, &targets)?;
     ui.answer(&text, json!({ "ok": exit == Exit::Done, "targets": values }));
     Ok(exit)
+}
+
+/// A name that neither the file nor a record knows is a slip of the fingers: that it has no record would be no answer.
+fn refuse_strangers(repo: &Repo, asked: &[Target]) -> Result<(), Failure> {
+    let known = targets(repo, &[]).unwrap_or_default();
+    for target in asked {
+        if !known.contains(target) && repo.record_tags(target)?.is_empty() {
+            let names: Vec<&str> = known.iter().map(Target::as_str).collect();
+            return Err(
+                Failure::usage(format!("neither .nixgate.toml nor a record knows {target}"))
+                    .why(format!(
+                        "targets: {}",
+                        if names.is_empty() {
+                            "none".to_owned()
+                        } else {
+                            names.join(", ")
+                        }
+                    ))
+                    .next("git nixgate status"),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The answers in the targets' order, each found by one of a few threads: a chain is read from its newest record on, but

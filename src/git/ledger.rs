@@ -163,7 +163,7 @@ impl Repo {
         Ok(tags)
     }
 
-    /// Every target that has a ledger or a record here.
+    /// Every target that has a ledger or a record here, published or not.
     pub fn targets(&self) -> Result<Vec<Target>, Failure> {
         let mut targets = std::collections::BTreeSet::new();
         for (name, _) in self.references("refs/nixgate/ledger/")? {
@@ -179,6 +179,9 @@ impl Repo {
             for (name, _) in self.references("refs/tags/release/")? {
                 targets.extend(name.split('/').nth(3).and_then(|t| t.parse::<Target>().ok()));
             }
+        }
+        for (name, _) in self.references("refs/nixgate/pending/")? {
+            targets.extend(name.split('/').nth(3).and_then(|t| t.parse::<Target>().ok()));
         }
         Ok(targets.into_iter().collect())
     }
@@ -281,27 +284,6 @@ impl Repo {
         let steps = usize::try_from(steps).unwrap_or(usize::MAX);
         let records = self.chain(target, new, steps.saturating_add(1))?;
         Ok(records.get(steps).is_some_and(|r| r.oid == old))
-    }
-
-    /// Refuses a fork, by name: who made which record on which side.
-    pub fn refuse_fork(&self, target: &Target, remote: &str) -> Result<Relation, Failure> {
-        let relation = self.relation(target, remote)?;
-        if relation != Relation::Fork {
-            return Ok(relation);
-        }
-        let mut failure = Failure::refused(format!(
-            "the ledger of {target} here and the one of {remote} went different ways (fork)"
-        ));
-        for (side, which) in [("here", Which::Local), (remote, Which::Remote(remote))] {
-            if let Some(r) = self.recent(target, which, 1)?.first() {
-                let who = format!("{} <{}>", r.tagger_name, r.tagger_mail);
-                failure = failure.why(format!("{side}: {} by {who} at {}", r.name, r.time.rfc3339()));
-            }
-        }
-        Err(failure.next(format!("git nixgate log {target}")).next(format!(
-            "keep theirs: git update-ref refs/nixgate/ledger/{target} {}",
-            tracking_ref(remote, target)
-        )))
     }
 
     /// Length of an object id in hex digits.

@@ -3,6 +3,7 @@
 //! somebody else owns is not opened.
 
 mod config;
+mod fork;
 mod history;
 mod hooks;
 mod journal;

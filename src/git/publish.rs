@@ -70,11 +70,10 @@ impl PushError {
 impl Repo {
     /// What the remote lacks of the local chain, or of the pending one; `None` if it has everything.
     pub fn unpublished(&self, target: &Target, expected: &RemoteRefs) -> Result<Option<RecordSet>, Failure> {
-        let head = match self.pending(target)?.pop() {
-            Some(pending) => Some(pending.oid),
-            None => self.ledger_head(target, Which::Local)?,
-        };
-        let Some(head) = head.filter(|head| Some(*head) != expected.ledger) else {
+        let Some(head) = self
+            .own_head(target)?
+            .filter(|head| Some(*head) != expected.ledger)
+        else {
             return Ok(None);
         };
         let Some(ledger) = self.ledger(target, Which::At(head))? else {

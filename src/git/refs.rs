@@ -228,7 +228,7 @@ impl Repo {
     }
 
     /// The work tree that has a branch checked out.
-    fn checked_out(&self, ref_name: &str) -> Result<Option<String>, Failure> {
+    pub(super) fn checked_out(&self, ref_name: &str) -> Result<Option<String>, Failure> {
         let output = self.program.need(
             "the work trees cannot be listed",
             &["worktree", "list", "--porcelain", "-z"],

@@ -4,8 +4,22 @@ use super::{World, resolve};
 use crate::event::Event;
 use crate::failure::{Exit, Failure};
 use crate::gate::known_good::RemoteSide;
-use crate::git::PushError;
+use crate::git::{PushError, Repo};
 use crate::record::Target;
+
+/// Where the records of a target go that HEAD's file does not name any more: as the newest one's commit says, else to
+/// the default remote.
+///
+/// # Errors
+/// A record that cannot be read.
+pub fn recorded_remote(repo: &Repo, target: &Target) -> Result<String, Failure> {
+    let ledger = resolve::own_ledger(repo, target)?;
+    let commit = ledger.and_then(|ledger| repo.commit(&ledger.head().commit).ok());
+    let settings = commit
+        .and_then(|commit| resolve::at_commit(repo, &commit).ok())
+        .and_then(|config| resolve::settings_of(&config, target).ok());
+    Ok(settings.unwrap_or_default().remote)
+}
 
 /// What was published: the records' names, none if there was nothing to do.
 ///
@@ -32,7 +46,10 @@ pub async fn publish(world: World<'_>, target: &Target, remote: &str) -> Result<
         Err(error @ PushError::Race { .. }) => {
             return Err(error
                 .failure(&name, target)
-                .why("the record here stays pending; it is not on the remote's line"));
+                .why("the record here stays pending; it is not on the remote's line")
+                .next(format!(
+                    "git nixgate publish {target}     # says how to take theirs"
+                )));
         }
         Err(error) => return Err(error.failure(&name, target)),
     }

@@ -161,13 +161,11 @@ pub async fn remote_side(repo: &Repo, remote: &str, target: &Target) -> Result<R
     let name = remote.to_owned();
     match repo.fetch(remote, target).await {
         Ok(fetched) => {
+            // A record that lost would be judged on, and pushed against, for ever: it goes before anything else.
+            repo.refuse_fork(target, remote)?;
             repo.settle(target, remote, &fetched.refs)?;
-            match fetched.relation {
-                Relation::Same | Relation::Unpublished(_) => {}
-                Relation::RemoteAhead => repo.take_remote_ledger(target, remote)?,
-                Relation::Fork => {
-                    repo.refuse_fork(target, remote)?;
-                }
+            if fetched.relation == Relation::RemoteAhead {
+                repo.take_remote_ledger(target, remote)?;
             }
             Ok(RemoteSide::Ready {
                 name,
@@ -195,9 +193,9 @@ pub fn ledger(repo: &Repo, target: &Target, remote: &str) -> Result<Option<Ledge
 
 /// The chain that a new record continues: the local one (the remote's was taken over, or there is none).
 pub fn own_ledger(repo: &Repo, target: &Target) -> Result<Option<Ledger>, Failure> {
-    match repo.pending(target)?.pop() {
-        Some(pending) => repo.ledger(target, Which::At(pending.oid)),
-        None => repo.ledger(target, Which::Local),
+    match repo.own_head(target)? {
+        Some(head) => repo.ledger(target, Which::At(head)),
+        None => Ok(None),
     }
 }
 

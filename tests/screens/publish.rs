@@ -263,3 +263,140 @@ fn no_keys(lab: &Lab) -> String {
     std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     home.join("gpg").to_string_lossy().into_owned()
 }
+
+/// What the program said, and with which exit.
+#[track_caller]
+fn says(work: &Work, args: &[&str], exit: u8) -> String {
+    let said = nixgate_in(work, "never", args);
+    assert!(said.ends_with(&format!("(exit {exit})\n")), "{said}");
+    said
+}
+
+/// Runs a command that the program printed, as it was printed.
+#[track_caller]
+fn as_printed(work: &Work, said: &str, starts: &str) {
+    let line = said
+        .lines()
+        .map(|line| line.trim_start_matches("next: ").trim_start())
+        .find(|line| line.starts_with(starts));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    let git = super::support::git_command(&work.path);
+    let envs = git.get_envs().filter_map(|(key, value)| Some((key, value?)));
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-euc", line]).current_dir(&work.path).envs(envs);
+    super::support::ran(&mut shell);
+}
+
+#[test]
+fn publish_takes_along_whatever_waits_here() {
+    let lab = Lab::new();
+    let (hub, ada, _) = lab.two_clones("sha1");
+    configure(&ada);
+    // A target that HEAD does not name any more, and one whose record is made and nothing else.
+    let (orion, cortex) = (target("orion"), target("cortex"));
+    let gone = ada.release(&orion);
+    ada.git(&["commit", "-q", "--allow-empty", "-m", "later"]);
+    let made = ada.make(&cortex, What::Release(ada.oid("HEAD")));
+    ada.repo().set_pending(&cortex, 1, &made.oid).unwrap();
+    let status = says(&ada, &["status"], 0);
+    assert!(status.contains("not published"), "{status}");
+    let said = says(&ada, &["publish"], 0);
+    for made in [&gone, &made] {
+        assert!(said.contains(&made.name.to_string()), "{said}");
+        assert!(hub.has_ref(&made.name.ref_name()), "{said}");
+    }
+    let said = says(&ada, &["publish"], 0);
+    assert!(said.contains("everything is published"), "{said}");
+    // By name as well.
+    ada.git(&["commit", "-q", "--allow-empty", "-m", "later still"]);
+    let next = ada.release(&orion);
+    assert!(says(&ada, &["publish", "orion"], 0).contains(&next.name.to_string()));
+    // A name that nobody knows is a slip of the fingers.
+    for command in ["publish", "verify"] {
+        let said = says(&ada, &[command, "cortx"], 2);
+        assert!(said.contains("cortex"), "{said}");
+    }
+    says(&ada, &["verify", "--remote", "cortx"], 2);
+    says(&ada, &["verify"], 0);
+}
+
+#[test]
+fn the_way_out_of_a_fork_is_one_command() {
+    // How far the loser came: released offline; died before the push; died, and the winner's ledger was taken since;
+    // published one record without hearing of it, and made another.
+    for came in ["offline", "died", "taken", "half"] {
+        let lab = Lab::new();
+        let (hub, ada, bob) = lab.two_clones("sha1");
+        let cortex = target("cortex");
+        // The records that are made here say that Ada made them.
+        bob.git(&["config", "user.name", "Ada"]);
+        configure(&ada);
+        ada.git(&["push", "-q", "origin", "main"]);
+        let first = ada.release(&cortex);
+        says(&ada, &["publish", "cortex"], 0);
+        bob.git(&["pull", "-q", "origin", "main"]);
+        wait(bob.repo().fetch("origin", &cortex)).unwrap();
+        bob.repo().take_remote_ledger(&cortex, "origin").unwrap();
+
+        ada.commit("ada's");
+        let lost = match came {
+            "offline" | "half" => ada.release(&cortex),
+            _ => ada.make(&cortex, What::Release(ada.oid("HEAD"))),
+        };
+        ada.repo().set_pending(&cortex, lost.seq, &lost.oid).unwrap();
+        if came == "half" {
+            let there = state(&ada, &cortex);
+            wait(ada.repo().publish("origin", &cortex, &lost.set(), &there)).unwrap();
+            ada.commit("ada's next");
+            let next = ada.release(&cortex);
+            ada.repo().set_pending(&cortex, next.seq, &next.oid).unwrap();
+            bob.git(&["pull", "-q", hub.path.to_str().unwrap(), "release/cortex"]);
+            wait(bob.repo().fetch("origin", &cortex)).unwrap();
+            bob.repo().take_remote_ledger(&cortex, "origin").unwrap();
+        }
+        bob.commit("bob's");
+        let won = bob.release(&cortex);
+        says(&bob, &["publish", "cortex"], 0);
+        if came == "taken" {
+            ada.git(&["fetch", "-q", "--tags"]);
+            wait(ada.repo().fetch("origin", &cortex)).unwrap();
+            ada.repo().take_remote_ledger(&cortex, "origin").unwrap();
+            // What lost decides nothing any more.
+            assert_eq!(ada.repo().own_head(&cortex).unwrap(), Some(won.oid));
+            let status = says(&ada, &["status"], 0);
+            assert!(!status.contains("not published"), "{status}");
+        }
+
+        let refs = ada.git(&["for-each-ref", "refs/nixgate/ledger", "refs/nixgate/pending"]);
+        let said = says(&ada, &["publish", "cortex"], 3);
+        assert!(said.contains("(fork)"), "{came}: {said}");
+        assert_eq!(
+            says(&ada, &["resume", "cortex"], 3),
+            said.replace("publish", "resume"),
+            "{came}"
+        );
+        let after = ada.git(&["for-each-ref", "refs/nixgate/ledger", "refs/nixgate/pending"]);
+        assert_eq!(refs, after, "{came}: nothing is done before");
+        as_printed(&ada, &said, "printf");
+
+        says(&ada, &["publish", "cortex"], 0);
+        says(&ada, &["resume", "cortex"], 0);
+        says(&ada, &["verify"], 0);
+        let status = says(&ada, &["status"], 0);
+        assert!(!status.contains("not published"), "{came}: {status}");
+        assert_eq!(ada.oid("refs/nixgate/ledger/cortex"), won.oid, "{came}");
+        assert!(ada.repo().pending(&cortex).unwrap().is_empty(), "{came}");
+        let mine = came == "half";
+        assert_eq!(
+            ada.has_ref(&lost.name.ref_name()),
+            mine,
+            "{came}: what landed stays"
+        );
+        assert!(ada.has_ref(&first.name.ref_name()), "{came}");
+        // And Ada goes on from there.
+        ada.git(&["merge", "-q", "-m", "both", &won.commit.to_string()]);
+        let next = ada.release(&cortex);
+        says(&ada, &["publish"], 0);
+        assert_eq!(hub.oid("refs/nixgate/ledger/cortex"), next.oid);
+    }
+}

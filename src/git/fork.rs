@@ -1,0 +1,136 @@
+//! Records that lost: another one has their number on the remote. What says so also prints the one command that takes
+//! the remote's line and lets go of everything that points at the losers.
+
+use std::collections::BTreeMap;
+
+use super::ledger::{Relation, Which};
+use super::refs::{Pending, change, pending_ref};
+use super::repo::Repo;
+use crate::failure::Failure;
+use crate::record::{Kind, Ledger, Oid, Record, Target, rules};
+
+impl Repo {
+    /// The pending records on one line with the ledger here, lowest number first. The others lost to a record that was
+    /// taken over since: nothing continues them.
+    pub fn waiting(&self, target: &Target) -> Result<Vec<Pending>, Failure> {
+        let pending = self.pending(target)?;
+        let local = match pending.is_empty() {
+            true => None,
+            false => self.ledger_head(target, Which::Local)?,
+        };
+        let Some(local) = local else { return Ok(pending) };
+        let mut waiting = Vec::new();
+        for p in pending {
+            if self.continues(target, p.oid, local)? || self.continues(target, local, p.oid)? {
+                waiting.push(p);
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// The newest record made here: what the next one continues, published or not.
+    pub fn own_head(&self, target: &Target) -> Result<Option<Oid>, Failure> {
+        let local = self.ledger_head(target, Which::Local)?;
+        let Some(newest) = self.waiting(target)?.pop() else {
+            return Ok(local);
+        };
+        Ok(match local {
+            Some(local) if !self.continues(target, newest.oid, local)? => Some(local),
+            _ => Some(newest.oid),
+        })
+    }
+
+    /// Refuses a fork, by name: who made which record on which side. A pending record whose number the remote gave to
+    /// another one is a fork too, wherever the ledger here stands.
+    pub fn refuse_fork(&self, target: &Target, remote: &str) -> Result<Relation, Failure> {
+        let relation = self.relation(target, remote)?;
+        let pending = self.pending(target)?;
+        if relation != Relation::Fork && pending.is_empty() {
+            return Ok(relation);
+        }
+        let Some(theirs) = self.ledger(target, Which::Remote(remote))? else {
+            return Ok(relation);
+        };
+        let local = self.ledger_head(target, Which::Local)?;
+        let mut lost: BTreeMap<u64, Record> = BTreeMap::new();
+        let mut dropped: Vec<&Pending> = Vec::new();
+        for (oid, waits) in pending
+            .iter()
+            .map(|p| (p.oid, Some(p)))
+            .chain(local.map(|oid| (oid, None)))
+        {
+            let Some(ours) = self.ledger(target, Which::At(oid))? else {
+                continue;
+            };
+            let losers = losers(&ours, &theirs);
+            if !losers.is_empty() {
+                dropped.extend(waits);
+            }
+            lost.extend(losers.into_iter().map(|record| (record.seq, record.clone())));
+        }
+        let Some(newest) = lost.values().next_back() else {
+            return Ok(relation);
+        };
+        let mut failure = Failure::refused(format!(
+            "the ledger of {target} here and the one of {remote} went different ways (fork)"
+        ));
+        for (side, r) in [("here", newest), (remote, theirs.head())] {
+            let who = format!("{} <{}>", r.tagger_name, r.tagger_mail);
+            failure = failure.why(format!("{side}: {} by {who} at {}", r.name, r.time.rfc3339()));
+        }
+        let lines = self.give_way(&theirs, local, &lost, &dropped)?;
+        let quoted: Vec<String> = lines
+            .iter()
+            .map(|line| format!("'{}'", line.trim_end()))
+            .collect();
+        Err(failure.next(format!("git nixgate log {target}")).next(format!(
+            "printf '%s\\n' {} | git update-ref --stdin    # keep theirs",
+            quoted.join(" ")
+        )))
+    }
+
+    /// The lines of `git update-ref --stdin` after which the remote's line is the only one here.
+    fn give_way(
+        &self,
+        theirs: &Ledger,
+        local: Option<Oid>,
+        lost: &BTreeMap<u64, Record>,
+        dropped: &[&Pending],
+    ) -> Result<Vec<String>, Failure> {
+        let (target, zero) = (theirs.target(), self.zero());
+        let mut lines = Vec::new();
+        let head = theirs.head().oid;
+        if local != Some(head) {
+            lines.push(change(&rules::ledger_ref(target), Some(head), local, zero));
+        }
+        for p in dropped {
+            lines.push(change(&pending_ref(target, p.seq), None, Some(p.oid), zero));
+        }
+        for record in lost.values() {
+            let tag = record.name.ref_name();
+            if self.reference(&tag)? == Some(record.oid) {
+                lines.push(change(&tag, None, Some(record.oid), zero));
+            }
+        }
+        // The branch that a loser moved goes where theirs is; where a work tree has it checked out, that is left alone.
+        let pointer = rules::pointer_ref(target);
+        let released = |r: &Record, at: Oid| r.kind == Kind::Release && r.commit == at;
+        if let Some(at) = self.reference(&pointer)?
+            && lost.values().any(|r| released(r, at))
+            && !theirs.records().iter().any(|r| released(r, at))
+            && self.checked_out(&pointer)?.is_none()
+        {
+            lines.push(change(&pointer, theirs.furthest_commit(), Some(at), zero));
+        }
+        Ok(lines)
+    }
+}
+
+/// The records of ours that cannot be published any more: from the first number on at which theirs is another.
+fn losers<'a>(ours: &'a Ledger, theirs: &Ledger) -> Vec<&'a Record> {
+    let mut both = ours.records().iter().zip(theirs.records());
+    match both.position(|(a, b)| a.oid != b.oid) {
+        Some(first) => ours.records().iter().skip(first).collect(),
+        None => Vec::new(),
+    }
+}
