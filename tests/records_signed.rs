@@ -332,3 +332,52 @@ fn a_hook_that_asks_for_signatures_lets_no_other_record_in() {
     ada.signs_with(&good);
     check(&ada.make(&cortex, What::Release(commit)), None);
 }
+
+#[test]
+fn a_key_that_was_revoked_is_seen_from_every_folder() {
+    let lab = Lab::new();
+    let work = lab.repo("repo");
+    let (key, public) = ssh_key(&lab, "key");
+    std::fs::write(lab.path("signers"), format!("ops@example.org {public}")).unwrap();
+    let below = work.path.join("sub");
+    std::fs::create_dir(&below).unwrap();
+    work.signs_with(&key);
+    work.release(&target("cortex"));
+    let verify = || {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_git-nixgate"))
+            .current_dir(&below)
+            .env("HOME", lab.path(""))
+            .arg("verify")
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    };
+    // Git finds the one at the work tree's root, and the other at home.
+    work.git(&["config", "gpg.ssh.revocationFile", "revoked"]);
+    work.git(&["config", "gpg.ssh.allowedSignersFile", "~/signers"]);
+    let (revoked, kept) = (
+        work.path.join("revoked"),
+        work.path.join(".git/nixgate/verified/cortex"),
+    );
+    std::fs::write(&revoked, "").unwrap();
+    let (exit, said) = verify();
+    assert!(
+        exit == Some(0) && said.contains("signed by ops@example.org"),
+        "{said}"
+    );
+    assert!(kept.exists());
+    std::fs::write(&revoked, &public).unwrap();
+    let (exit, said) = verify();
+    assert!(exit == Some(1) && said.contains("(signature)"), "{said}");
+    // Git goes on without a file that is not there; nothing is kept of what it says then.
+    for file in [&revoked, &lab.path("signers")] {
+        let _ = std::fs::remove_file(&kept);
+        std::fs::rename(file, lab.path("away")).unwrap();
+        let (_, said) = verify();
+        assert!(!kept.exists(), "{said}");
+        std::fs::rename(lab.path("away"), file).unwrap();
+    }
+}

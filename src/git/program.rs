@@ -147,6 +147,11 @@ impl Program {
         }
     }
 
+    /// The folder that it runs in: relative paths in its configuration are meant from there.
+    pub fn cwd(&self) -> &Path {
+        &self.cwd
+    }
+
     /// Lets later calls share one connection to each remote, through sockets in `dir`, which is private and stays as long
     /// as the calls last. Only for ssh that nobody configured otherwise.
     pub fn share_connections(&self, dir: &Path) {
@@ -259,6 +264,16 @@ impl Program {
         }
     }
 
+    /// Asks a remote something for who has nothing else to do: a hook.
+    pub fn ask<S: AsRef<OsStr>>(&self, args: &[S], limit: Duration) -> Result<Output, Broken> {
+        let args: Vec<OsString> = args.iter().map(|a| a.as_ref().to_owned()).collect();
+        let mut command = self.command(&args);
+        if let Some(ssh) = self.own_ssh()? {
+            command.env("GIT_SSH_COMMAND", ssh);
+        }
+        run(command, b"", limit)
+    }
+
     /// Runs git where it talks to a remote. `ssh` is the command to use for ssh; without it the user's own, or ssh that
     /// never asks.
     pub async fn talk<S: AsRef<OsStr>>(
@@ -297,7 +312,10 @@ fn writes(args: &[OsString]) -> bool {
         "var",
     ];
     let word = |at: usize| args.get(at).and_then(|word| word.to_str()).unwrap_or_default();
-    let lists = matches!((word(0), word(1)), ("remote", "get-url") | ("worktree", "list"));
+    let lists = matches!(
+        (word(0), word(1)),
+        ("remote", "get-url") | ("worktree", "list") | ("config", "--get")
+    );
     !(lists || READ.contains(&word(0)))
 }
 

@@ -2,6 +2,7 @@
 //! chain is known by the id of its newest record's tag object, which covers every byte of all of them; what may change
 //! beside it, the refs, is looked at each time.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::repo::Repo;
@@ -117,18 +118,32 @@ impl Repo {
         self.common_dir().join("nixgate/verified").join(target.as_str())
     }
 
+    /// The digest of a file that git's configuration names, found where git finds it. Inside: none is named. One that
+    /// cannot be read is none that a finding may rest on.
+    fn named_file(&self, key: &str) -> Option<Option<String>> {
+        let config = self.config().ok()?;
+        let Some(named) = config.get(key) else {
+            return Some(None);
+        };
+        // A home, a prefix or a mark before it is git's to read.
+        let path = match named.starts_with(['~', '%', ':']) {
+            true => {
+                let args = ["config", "--get", "--type=path", "-z", key];
+                let output = self.program.run(&args, b"").ok().filter(|output| output.ok())?;
+                PathBuf::from(std::ffi::OsStr::from_bytes(output.stdout.strip_suffix(b"\0")?))
+            }
+            false => PathBuf::from(named),
+        };
+        // An absolute one stays as it is.
+        let path = self.program.cwd().join(path);
+        Some(Some(sha256_hex(&std::fs::read(path).ok()?)))
+    }
+
     /// What a finding is good for: this version, this chain, these demands.
     fn seal(&self, head: &Oid, trust: &Trust) -> Option<String> {
-        let config = self.config().ok()?;
-        let content = |key: &str| {
-            let path = config.get(key).map(super::sign::home)?;
-            Some(sha256_hex(&std::fs::read(path).unwrap_or_default()))
-        };
-        let known = format!(
-            "{trust:?} {:?} {:?}",
-            content("gpg.ssh.allowedSignersFile"),
-            content("gpg.ssh.revocationFile")
-        );
+        let signers = self.named_file("gpg.ssh.allowedSignersFile")?;
+        let revoked = self.named_file("gpg.ssh.revocationFile")?;
+        let known = format!("{trust:?} {signers:?} {revoked:?}");
         Some(format!(
             "{} {head} {}",
             env!("CARGO_PKG_VERSION"),
