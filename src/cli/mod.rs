@@ -1,5 +1,6 @@
 //! The command line's shape: clap types only.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -431,7 +432,7 @@ pub enum Hook {
     /// Print the rules that protect releases on a forge, for its API, and what they do and do not stop
     Ruleset(Forge),
     /// Judge a push; git calls it with the push on standard input
-    PrePush { remote: String, url: String },
+    PrePush { remote: OsString, url: OsString },
     /// Judge a push on the server; git calls it with the push on standard input
     PreReceive,
 }

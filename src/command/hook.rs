@@ -1,11 +1,12 @@
 //! `hook install`, `hook pre-push`, `hook pre-receive`: the two hooks are one decision ([`rules::judge`]) behind two
 //! parsers. A push that touches no release costs a look at its lines and nothing else: no repository is opened.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Reason};
-use crate::git::{PushSide, Repo, RepoView};
+use crate::git::{PushSide, Repo, RepoView, TagsThere};
 use crate::record::parse::oid;
 use crate::record::rules::{self, Update};
 use crate::record::{Oid, Secrets, text};
@@ -125,8 +126,8 @@ fn by_hand(repo: &Repo, path: &Path, name: &str, server: bool) -> Vec<String> {
 /// record may hold, and is asked only when a release is pushed.
 pub fn pre_push(
     dir: &Path,
-    remote: &str,
-    url: &str,
+    remote: impl AsRef<OsStr>,
+    url: impl AsRef<OsStr>,
     stdin: &[u8],
     secrets: impl FnOnce(&Repo) -> Secrets,
 ) -> Result<(), Failure> {
@@ -134,9 +135,13 @@ pub fn pre_push(
     if !updates.iter().any(|u| rules::is_guarded(&u.ref_name)) {
         return Ok(());
     }
+    // Any bytes may name a folder. Refs are kept under a remote's name, so one that has those is a URL.
+    let (url, remote) = (url.as_ref(), remote.as_ref());
+    let (is_url, remote) = (remote == url, remote.to_string_lossy());
     let repo = Repo::open(dir)?;
     let side = PushSide::Sending {
-        remote: remote.to_owned(),
+        remote: remote.clone().into_owned(),
+        url: Some(url.to_owned()),
     };
     let view = RepoView {
         repo: &repo,
@@ -144,11 +149,12 @@ pub fn pre_push(
         secrets: secrets(&repo),
         // What commits ask for is no matter here: they are what is judged.
         trust: repo.trust(false, "")?,
+        tags: TagsThere::default(),
     };
-    let to = if remote == url || remote.is_empty() {
+    let to = if is_url || remote.is_empty() {
         "the remote".to_owned()
     } else {
-        text::shown(remote)
+        text::shown(&remote)
     };
     answer(&rules::judge(&updates, &view), &to)
 }
@@ -166,6 +172,7 @@ pub fn pre_receive(dir: &Path, stdin: &[u8], secrets: impl FnOnce(&Repo) -> Secr
         secrets: secrets(&repo),
         // What commits ask for is no matter here: they are what is judged.
         trust: repo.trust(false, "")?,
+        tags: TagsThere::default(),
     };
     answer(&rules::judge(&updates, &view), "this repository")
 }

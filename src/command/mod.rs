@@ -189,7 +189,7 @@ fn hooks(args: cli::Hook, ui: &Ui) -> Outcome {
             Ok(Exit::Done)
         }
         cli::Hook::PrePush { remote, url } => {
-            hook::pre_push(Path::new("."), &remote, &url, &stdin()?, run::secrets)?;
+            hook::pre_push(Path::new("."), remote, url, &stdin()?, run::secrets)?;
             Ok(Exit::Done)
         }
         cli::Hook::PreReceive => {

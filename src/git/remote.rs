@@ -1,6 +1,7 @@
 //! Asking a remote what it has, and fetching a target's records from it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::ledger::{Relation, tracking_ref};
@@ -148,6 +149,15 @@ impl Repo {
             return Err(unreachable(remote, output.lines()));
         }
         Ok(read_refs(&output.text(), target))
+    }
+
+    /// The target's record tags at a URL; `None`: it does not say.
+    pub(super) fn tags_at(&self, url: &OsStr, target: &Target) -> Option<BTreeMap<RecordName, Oid>> {
+        let tags = format!("refs/tags/release/{target}/*");
+        let words = ["ls-remote", "--refs", "--quiet", "--"].map(OsStr::new);
+        let args: Vec<&OsStr> = words.into_iter().chain([url, OsStr::new(&tags)]).collect();
+        let output = self.program.ask(&args, self.network).ok()?;
+        output.ok().then(|| read_refs(&output.text(), target).records)
     }
 
     /// Brings the target's records and the remote's ledger, and says how that stands to ours. Where nothing is new it

@@ -1,16 +1,20 @@
 //! What a hook sees of the world: this repository, and what it knows of the receiving side.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
 use super::ledger::tracking_ref;
 use super::repo::Repo;
 use super::trust::Trust;
 use crate::record::rules::{Present, Proof, View};
-use crate::record::{Defect, Oid, Record, Secrets, Target};
+use crate::record::{Defect, Oid, Record, RecordName, Secrets, Target};
 
 /// On which side of a push the hook runs.
 #[derive(Debug, Clone)]
 pub enum PushSide {
-    /// `pre-push`: the receiving side is a remote, known as far as it was fetched.
-    Sending { remote: String },
+    /// `pre-push`: the receiving side is a remote, known as far as it was fetched. `url`: where its tags can be asked for.
+    Sending { remote: String, url: Option<OsString> },
     /// `pre-receive`: the receiving side is here.
     Receiving,
 }
@@ -21,6 +25,25 @@ pub struct RepoView<'a> {
     pub side: PushSide,
     pub secrets: Secrets,
     pub trust: Trust,
+    pub tags: TagsThere,
+}
+
+/// The record tags of a remote, asked for once a target. Git does not tell a hook of tags that are there already, so a
+/// ledger may come without them.
+#[derive(Debug, Default)]
+pub struct TagsThere(RefCell<BTreeMap<Target, Option<BTreeMap<RecordName, Oid>>>>);
+
+impl TagsThere {
+    fn present(&self, repo: &Repo, url: &OsStr, name: &RecordName) -> Present {
+        let mut known = self.0.borrow_mut();
+        let there = known
+            .entry(name.target.clone())
+            .or_insert_with(|| repo.tags_at(url, &name.target));
+        match there {
+            Some(tags) => tags.get(name).map_or(Present::Absent, |oid| Present::At(*oid)),
+            None => Present::Unknown,
+        }
+    }
 }
 
 impl View for RepoView<'_> {
@@ -50,13 +73,18 @@ impl View for RepoView<'_> {
     fn present(&self, ref_name: &str) -> Present {
         let looked = match &self.side {
             PushSide::Receiving => ref_name.to_owned(),
-            PushSide::Sending { remote } => {
+            PushSide::Sending { remote, url } => {
+                if let Some(url) = url
+                    && let Some(Ok(name)) = ref_name.strip_prefix("refs/tags/").map(str::parse)
+                {
+                    return self.tags.present(self.repo, url, &name);
+                }
                 let target = ref_name
                     .strip_prefix("refs/nixgate/ledger/")
                     .and_then(|t| t.parse::<Target>().ok());
                 match target {
                     Some(target) => tracking_ref(remote, &target),
-                    // Tags and pointers of the other side are not tracked.
+                    // Pointers of the other side are not tracked.
                     None => return Present::Unknown,
                 }
             }

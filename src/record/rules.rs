@@ -343,17 +343,17 @@ impl Judge<'_> {
         let Some(record) = self.chains.get(target).and_then(|c| c.records.get(at)) else {
             return Ok(());
         };
-        let ledger = self.updates.get(ledger_ref(target).as_str());
+        let Some(ledger) = self.updates.get(ledger_ref(target).as_str()) else {
+            return Ok(());
+        };
+        // Behind the ledger that the other side has already: it was judged when it came.
+        let old = ledger.old.and_then(|old| self.position(target, &old));
+        if old.is_some_and(|old| old <= at) {
+            return Ok(());
+        }
+        // Asked last: the other side may have to be asked for it.
         match self.after(&record.name.ref_name()) {
             Present::At(oid) if oid == record.oid => Ok(()),
-            // Behind the ledger that the other side has already: it was judged when it came.
-            _ if ledger.is_none() => Ok(()),
-            _ if ledger
-                .and_then(|u| u.old)
-                .is_some_and(|old| self.position(target, &old).is_some_and(|o| o <= at)) =>
-            {
-                Ok(())
-            }
             _ => refuse(
                 "tag-missing",
                 format!(

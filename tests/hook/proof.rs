@@ -157,3 +157,63 @@ fn a_pointer_that_lags_behind_the_ledger_follows_alone_or_with_a_later_record() 
         assert_eq!(h.hub.oid(POINTER), h.ada.oid("HEAD"));
     }
 }
+
+#[test]
+fn a_remote_that_has_the_tags_and_no_ledger_is_published_to_again() {
+    let h = Hooked::client("sha1");
+    let publish = || {
+        let git = git_command(&h.ada.path);
+        let envs = git.get_envs().filter_map(|(key, value)| Some((key, value?)));
+        let output = std::process::Command::new(h.bin.join("git-nixgate"))
+            .current_dir(&h.ada.path)
+            .envs(envs)
+            .env("PATH", h.lab.program().1)
+            .args(["publish", "cortex"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert_eq!(h.hub.oid(LEDGER), h.ada.oid(LEDGER));
+    };
+    h.local_release(&h.ada, "second");
+    publish();
+    // An import that copied branches and tags.
+    h.hub.git(&["update-ref", "-d", LEDGER]);
+    publish();
+    // Somebody pushed the tags by hand.
+    h.local_release(&h.ada, "third");
+    h.passes(&h.ada.path, &["--no-verify", "--tags", "origin"]);
+    publish();
+    // A tag that is not there is missed as before, and one that was moved there too.
+    let fourth = h.local_release(&h.ada, "fourth");
+    h.refused(&h.ada.path, &["origin", LEDGER], "tag-missing");
+    let tag = fourth.name.ref_name();
+    h.ada
+        .git(&["push", "-q", "--no-verify", "origin", &format!("HEAD:{tag}")]);
+    h.refused(&h.ada.path, &["origin", LEDGER], "tag-missing");
+}
+
+#[test]
+fn a_url_may_hold_any_bytes() {
+    use std::os::unix::ffi::OsStrExt;
+    let h = Hooked::client("sha1");
+    let hub = h.lab.path("").join(std::ffi::OsStr::from_bytes(b"h\xfcb.git"));
+    std::fs::rename(&h.hub.path, &hub).unwrap();
+    let push = |spec: &str| {
+        let output = git_command(&h.ada.path)
+            .env("PATH", h.lab.program().1)
+            .arg("push")
+            .arg(&hub)
+            .arg(spec)
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (pushed, said) = push("HEAD:refs/heads/x");
+    assert!(pushed, "{said}");
+    let (pushed, said) = push(&format!(":{POINTER}"));
+    assert!(!pushed && said.contains("(pointer-deleted)"), "{said}");
+}
