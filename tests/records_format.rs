@@ -452,3 +452,20 @@ fn a_subject_that_was_redacted_is_compared_as_far_as_it_can_be() {
     );
     assert_eq!(record.told(None).unwrap_err().rule, "prose");
 }
+
+#[test]
+fn a_subject_may_speak_of_the_markers() {
+    for subject in [
+        "docs: -----BEGIN NIXGATE EVIDENCE----- begins the block",
+        "-----END NIXGATE EVIDENCE-----",
+        "-----BEGIN NIXGATE EVIDENCE-----",
+    ] {
+        let mut draft = release_draft(&target("cortex"), 1, None);
+        draft.subject = subject.to_owned();
+        draft.evidence.warnings = vec![subject.to_owned()];
+        draft.evidence.drift = Some(subject.to_owned());
+        let raw = draft.payload();
+        let record = Record::parse(hash(&raw), &raw, None).unwrap();
+        record.told(Some(subject)).unwrap();
+    }
+}

@@ -370,7 +370,8 @@ struct Body<'a> {
 
 impl<'a> Body<'a> {
     fn parse(body: &'a str) -> Result<Self, Defect> {
-        let count = |word: &str| body.lines().filter(|line| line.contains(word)).count();
+        // A commit's subject may speak of the markers: only what begins a line is one.
+        let count = |word: &str| body.lines().filter(|line| line.starts_with(word)).count();
         if count(BEGIN) != 1 || count(END) != 1 {
             return Err(Defect::new(
                 "block",
