@@ -211,7 +211,8 @@ impl Question<'_> {
         let mut signed = Vec::new();
         for record in ledger.records() {
             let newest = record.oid == ledger.head().oid;
-            match repo.signed(record, if newest { trust } else { &covered }) {
+            let asked = if newest { trust } else { &covered };
+            match repo.on_its_tree(record).and_then(|()| repo.signed(record, asked)) {
                 Ok(found) => signed.push(crate::record::text::shown(&found.to_string())),
                 Err(defect) => {
                     problems.push(defect.to_string());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::repo::Repo;
 use super::sign::home;
 use crate::failure::Failure;
-use crate::record::{Defect, Record, Signature, text};
+use crate::record::{Defect, Oid, Record, Signature, text};
 
 /// What is asked of signatures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -137,6 +137,36 @@ impl Repo {
                 path => Some(Signers::read(self, path)?),
             },
         })
+    }
+
+    /// The evidence names its commit's tree. Where the commit is not here, nobody can tell.
+    ///
+    /// # Errors
+    /// The defect `commit`.
+    pub fn on_its_tree(&self, record: &Record) -> Result<(), Defect> {
+        let Some(tree) = self.tree_of(&record.commit) else {
+            return Ok(());
+        };
+        match tree == record.evidence.tree {
+            true => Ok(()),
+            false => Err(Defect::new(
+                "commit",
+                format!(
+                    "the evidence of {} is about the tree {}, its commit has {tree}",
+                    record.name, record.evidence.tree
+                ),
+            )),
+        }
+    }
+
+    /// As the commit's first line says it; in a hook that receives it too.
+    fn tree_of(&self, commit: &Oid) -> Option<String> {
+        let (kind, data) = self.object(commit).ok()??;
+        let line = data
+            .strip_prefix(b"tree ")
+            .filter(|_| kind == gix::objs::Kind::Commit)?;
+        let tree = line.split(|b| *b == b'\n').next()?;
+        Some(String::from_utf8_lossy(tree).into_owned())
     }
 
     /// Judges a record's signature: who made it, in a few words.

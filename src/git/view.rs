@@ -97,6 +97,9 @@ impl View for RepoView<'_> {
     }
 
     fn trusted(&self, record: &Record) -> Result<(), Defect> {
+        self.repo
+            .on_its_tree(record)
+            .map_err(|defect| Defect::new("record-malformed", defect.to_string()))?;
         self.repo.signed(record, &self.trust).map(|_| ())
     }
 

@@ -116,6 +116,13 @@ impl Ledger {
                         format!("{} is not what ran before the first release", record.name),
                     );
                 }
+                let first = &self.records[0];
+                if record.commit != first.commit {
+                    return no(
+                        "restores",
+                        format!("{} is on another commit than {}", record.name, first.name),
+                    );
+                }
             }
             Some(OnHost::Release(name)) => {
                 let Some(release) = earlier(name) else {

@@ -52,7 +52,7 @@ pub trait View {
     fn ancestor(&self, old: &Oid, new: &Oid) -> Proof;
     /// What the receiving side has, as far as it is known here.
     fn present(&self, ref_name: &str) -> Present;
-    /// Whether a record's signature counts; `Err` is the rule that it breaks.
+    /// Whether a record's signature counts, and its commit is what it says; `Err` is the rule that it breaks.
     fn trusted(&self, _record: &Record) -> Result<(), Defect> {
         Ok(())
     }

@@ -141,6 +141,7 @@ async fn drive(
             "{name} cannot be reached: going by the records that are here"
         ));
     }
+    super::trust::refuse_false(repo, ledger.head())?;
     // What is asked for must make sense before the host is asked anything; without `--to` the host has a say in it.
     let asked = match (verb, &options.to) {
         (Verb::Deploy, Some(to)) => Some(ledger.deploy_choice(to)?),

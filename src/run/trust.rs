@@ -3,7 +3,7 @@
 use crate::config;
 use crate::failure::Failure;
 use crate::git::{Repo, Signing, Trust};
-use crate::record::{Ledger, Record, Target};
+use crate::record::{Defect, Ledger, Record, Target};
 
 /// What is asked of signatures: by git's configuration here, and by the file of the commit of `before`, the record before
 /// the newest. What a commit says of trust counts from the record after it, so that none can speak for itself.
@@ -28,19 +28,32 @@ fn before(ledger: &Ledger) -> Option<&Record> {
 /// signatures: the newest record's covers every byte before it.
 ///
 /// # Errors
-/// Exit 3: unsigned although signatures are required, or signed by nobody who may.
+/// Exit 3: unsigned although signatures are required, signed by nobody who may, or about another tree than its commit's.
 pub fn refuse_untrusted(repo: &Repo, ledger: &Ledger, source: &Record) -> Result<(), Failure> {
     let trust = of(repo, ledger.target(), before(ledger))?;
     let head = ledger.head();
     let other = (source.oid != head.oid).then(|| (source, trust.covered()));
     for (record, trust) in std::iter::once((head, trust)).chain(other) {
-        repo.signed(record, &trust).map_err(|defect| {
-            Failure::refused(format!("{} is not to be trusted", record.name))
-                .why(defect.to_string())
-                .next(format!("git nixgate verify {}", ledger.target()))
-        })?;
+        refuse_false(repo, record)?;
+        repo.signed(record, &trust)
+            .map_err(|defect| untrusted(record, &defect))?;
     }
     Ok(())
+}
+
+/// What a record says of its commit must be so, where the commit is here: this needs neither host nor key.
+///
+/// # Errors
+/// Exit 3: it names another tree than its commit's.
+pub fn refuse_false(repo: &Repo, record: &Record) -> Result<(), Failure> {
+    repo.on_its_tree(record)
+        .map_err(|defect| untrusted(record, &defect))
+}
+
+fn untrusted(record: &Record, defect: &Defect) -> Failure {
+    Failure::refused(format!("{} is not to be trusted", record.name))
+        .why(defect.to_string())
+        .next(format!("git nixgate verify {}", record.target()))
 }
 
 /// A record that will have to be signed can be.

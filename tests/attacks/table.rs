@@ -145,6 +145,22 @@ pub const ATTACKS: &[(&str, Attack)] = &[
             d.withdraws = vec![name.parse().unwrap()];
         })
     }),
+    ("what ran before, on a later commit", |s| {
+        let tree = s
+            .ada
+            .git(&["rev-parse", &format!("{}^{{tree}}", s.second.commit)]);
+        s.back(|d| {
+            d.restores = Some(git_nixgate::record::OnHost::BeforeFirst);
+            d.withdraws = vec![s.first.name.clone(), s.second.name.clone()];
+            d.commit = s.second.commit;
+            d.evidence.commit = s.second.commit.to_string();
+            d.evidence.tree.clone_from(&tree);
+            d.evidence.toplevel = d.evidence.before.as_ref().unwrap().toplevel.clone();
+        })
+    }),
+    ("evidence about another tree", |s| {
+        s.next(|d| d.evidence.tree = "1".repeat(40), |good| good)
+    }),
     ("a false rollback below a good release", |s| {
         let repo = s.ada.repo();
         let before = s.ada.ledger(&s.cortex);
