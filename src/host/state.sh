@@ -4,7 +4,7 @@
 
 s_state='' s_since=0 s_generation_before='' s_switch_status='' s_revert_status='' s_boot_status=''
 s_switch_timed_out='' s_nonce='' s_answer='' s_reasons='' s_settled='' s_rebooting='' s_effective=''
-s_running0='' s_profile0='' s_boot0='' s_generation0=''
+s_running0='' s_profile0='' s_boot0='' s_loader0='' s_generation0=''
 running='' profile='' generation='' loader='' boot=''
 
 # Written beside and renamed: a reader sees the old one or the new one, and where there is no room the old one stays.
@@ -16,8 +16,8 @@ save() {
 			printf 'candidate=%s\nprevious=%s\neffective=%s\n' "$p_candidate" "$p_previous" "$s_effective" &&
 			printf 'running=%s\nprofile=%s\ngeneration=%s\n' "$running" "$profile" "$generation" &&
 			printf 'boot_loader=%s\nboot_default=%s\n' "$loader" "$boot" &&
-			printf 'running0=%s\nprofile0=%s\nboot0=%s\ngeneration0=%s\n' \
-				"$s_running0" "$s_profile0" "$s_boot0" "$s_generation0" &&
+			printf 'running0=%s\nprofile0=%s\nboot0=%s\nloader0=%s\ngeneration0=%s\n' \
+				"$s_running0" "$s_profile0" "$s_boot0" "$s_loader0" "$s_generation0" &&
 			printf 'generation_before=%s\n' "$s_generation_before" &&
 			printf 'switch_status=%s\nrevert_status=%s\nboot_status=%s\n' \
 				"$s_switch_status" "$s_revert_status" "$s_boot_status" &&
@@ -43,6 +43,7 @@ load() {
 		running0) s_running0=$v ;;
 		profile0) s_profile0=$v ;;
 		boot0) s_boot0=$v ;;
+		loader0) s_loader0=$v ;;
 		generation0) s_generation0=$v ;;
 		generation_before) s_generation_before=$v ;;
 		switch_status) s_switch_status=$v ;;

@@ -226,6 +226,10 @@ judge() {
 		bad=1
 		reason "the boot default is $boot and was $s_boot0"
 	}
+	[ "$loader" = "$s_loader0" ] || {
+		bad=1
+		reason "the boot loader is $loader and was $s_loader0"
+	}
 	[ "$profile" = "$s_profile0" ] || {
 		bad=1
 		reason "the profile is $profile and was $s_profile0"
@@ -258,6 +262,7 @@ commit() {
 	[ "$running" = "$s_effective" ] || why="running is ${running:-nothing}"
 	[ "$profile" = "$s_profile0" ] || why="the profile is ${profile:-nothing} and was $s_profile0"
 	[ "$boot" = "$s_boot0" ] || why="the boot default is $boot and was $s_boot0"
+	[ "$loader" = "$s_loader0" ] || why="the boot loader is $loader and was $s_loader0"
 	if [ -n "$why" ]; then
 		answer "refused: $why"
 		return
@@ -286,14 +291,27 @@ finish_commit() {
 	stc_lock || reason 'another switch works on this host'
 	look
 	if [ "$rc" = 0 ] && [ "$running" = "$s_effective" ] && [ "$profile" = "$p_candidate" ] &&
-		{ [ "$boot" = "$p_candidate" ] || [ "$boot" = not-verifiable ]; }; then
+		boots_candidate; then
 		s_state=committed s_answer=ok
 		save
 		return
 	fi
-	reason "boot ended with $rc: $(alone tail -n 1 "$dir/boot.err" 2>/dev/null)"
-	[ "$boot" = "$p_candidate" ] || reason "afterwards the boot default is $boot"
+	[ "$rc" = 0 ] || reason "boot ended with $rc: $(alone tail -n 1 "$dir/boot.err" 2>/dev/null)"
+	[ "$running" = "$s_effective" ] || reason "afterwards running is ${running:-nothing}"
+	[ "$profile" = "$p_candidate" ] || reason "afterwards the profile is ${profile:-nothing}"
+	boots_candidate || reason "afterwards the boot default is $boot (boot loader: $loader), and was $s_boot0 ($s_loader0)"
 	undo_commit
+}
+
+# Whether the host boots the candidate now, as far as that could be told before. A loader may end well and leave half of its
+# file, or none, as on a full /boot: whoever could be read must still be, and a container's profile answers only where no
+# loader did. A candidate may bring another loader, which then names it.
+boots_candidate() {
+	case $boot in
+	"$p_candidate") [ "$loader" != none ] || [ "$s_loader0" = none ] ;;
+	not-verifiable) [ "$s_boot0" = not-verifiable ] && { [ "$loader" = "$s_loader0" ] || [ "$s_loader0" = unknown ]; } ;;
+	*) return 1 ;;
+	esac
 }
 
 undo_commit() {
@@ -502,7 +520,7 @@ hold)
 	alone ln -sfn "$p_candidate" "$roots/tmp/$p_run"
 	alone ln -sfn "$p_previous" "$roots/tmp/$p_run+previous"
 	look
-	s_running0=$running s_profile0=$profile s_boot0=$boot s_generation0=$generation
+	s_running0=$running s_profile0=$profile s_boot0=$boot s_loader0=$loader s_generation0=$generation
 	s_state=holding
 	save
 	obey

@@ -15,6 +15,7 @@ mod exits;
 mod explain;
 mod faults;
 mod faults_back;
+mod faults_commit;
 mod faults_evidence;
 mod faults_newer;
 mod hand;
