@@ -134,11 +134,3 @@ boot_name() {
 	shift 19 2>/dev/null || set --
 	printf '%s/%s\n' "$i" "${1-}"
 }
-
-# Failed units but ours, one per line.
-failed_units() {
-	systemctl list-units --failed --no-legend --plain --no-pager --full 2>/dev/null |
-		while read -r u _; do
-			case $u in '' | nixgate-*) ;; *) printf '%s\n' "$u" ;; esac
-		done
-}

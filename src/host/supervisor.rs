@@ -10,6 +10,8 @@ mod error;
 mod others;
 mod plan;
 mod reboot;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use after::{

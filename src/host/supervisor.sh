@@ -125,7 +125,10 @@ begin_switch() {
 		return
 	fi
 	make_room
-	remember
+	if ! remember; then
+		answer 'refused: systemctl does not answer, so what runs now is not known'
+		return
+	fi
 	if ! keep_room; then
 		make_room
 		answer 'refused: there is no room on /run'
@@ -201,12 +204,16 @@ revert() {
 	judge
 }
 
-# Back means: the previous system runs, what ran before runs, and nothing fails that did not fail before.
+# Back means: the previous system runs, what ran before runs, and nothing fails that did not fail before. Where systemd does
+# not say, nobody knows.
 judge() {
 	alone rm -f "$dir/down.still"
-	[ ! -e "$dir/active-before" ] || alone start_again
-	look
 	bad=''
+	if [ -e "$dir/active-before" ]; then alone start_again || bad=1; fi
+	look
+	new=''
+	if [ -z "$bad" ] && [ -e "$dir/failed-before" ]; then new=$(alone new_failures) || bad=1; fi
+	[ -z "$bad" ] || reason 'systemctl does not answer: whether what ran before runs again is not known'
 	if [ "$running" != "$p_previous" ]; then
 		bad=1
 		reason "the host runs ${running:-nothing}"
@@ -215,13 +222,10 @@ judge() {
 		bad=1
 		while IFS= read -r u; do reason "$u ran before and stays down"; done <"$dir/down.still"
 	fi
-	if [ -e "$dir/failed-before" ]; then
-		new=$(alone new_failures)
-		[ -z "$new" ] || bad=1
-		while IFS= read -r u; do [ -z "$u" ] || reason "$u fails and did not before"; done <<-END
-			$new
-		END
-	fi
+	[ -z "$new" ] || bad=1
+	while IFS= read -r u; do [ -z "$u" ] || reason "$u fails and did not before"; done <<-END
+		$new
+	END
 	[ "$boot" = "$s_boot0" ] || {
 		bad=1
 		reason "the boot default is $boot and was $s_boot0"

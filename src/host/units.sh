@@ -1,6 +1,7 @@
 # Units on the target: one run of switch-to-configuration each, and those which ran before. Between common.sh and
 # supervisor.sh, whose variables and "alone", "note" and "hear" it uses.
-# shellcheck disable=SC2317,SC2154,SC2034
+# Loops that end a pipe keep their variables to themselves.
+# shellcheck disable=SC2317,SC2154,SC2034,SC2030,SC2031
 
 # --- switch-to-configuration in a unit of its own -------------------------------------------------------------------
 
@@ -121,62 +122,100 @@ kill_stop_jobs() {
 
 # --- what ran before ------------------------------------------------------------------------------------------------
 
-# What is active, and what has failed now or had at preflight, by one question. Active are units whose absence after a revert would be our
-# doing: not sessions, not transient ones, not ours.
+# systemctl's word, whatever it is; fails where there is none. A systemd that executes itself anew answers nobody for a
+# while, and is asked again.
+ask_systemd() {
+	begun=$(uptime_s)
+	until said=$(timeout 30 systemctl "$@" 2>/dev/null); do
+		[ $(($(uptime_s) - begun)) -lt 10 ] || return 1
+		sleep 0.5
+	done
+	printf '%s\n' "$said"
+}
+
+# What is active, and what has failed now or had at preflight, by one question. Active are units whose absence after a
+# revert would be our doing: not sessions, not transient ones, not ours. Fails where systemd does not say.
 remember() {
+	units=$(alone ask_systemd list-units --all --no-legend --plain --no-pager --full) && [ -n "$units" ] || return 1
 	: >"$dir/active-before"
 	for u in $p_failed; do printf '%s\n' "$u"; done >"$dir/failed-before"
-	alone systemctl list-units --all --no-legend --plain --no-pager --full 2>/dev/null | {
-		while read -r u _ a _; do
-			case $u:$a in
-			nixgate-*) ;;
-			*:failed) printf '%s\n' "$u" >>"$dir/failed-before" ;;
-			session-* | user@* | user-runtime-dir@* | run-*) ;;
-			*.service:active | *.socket:active | *.timer:active | *.path:active | *.mount:active | *.automount:active | \
-				*.swap:active) printf '%s\n' "$u" >>"$dir/active-before" ;;
-			esac
-		done
-	} 3>&- 7>&- 8>&- 9>&-
-}
-
-# Prints those of the units on stdin that are down, may be started by name, and should be.
-down_units() {
-	while IFS= read -r u; do
-		[ -n "$u" ] || continue
-		active='' fragment='' triggers='' result=''
-		while IFS='=' read -r k v; do
-			case $k in
-			ActiveState) active=$v ;;
-			FragmentPath) fragment=$v ;;
-			TriggeredBy) triggers=$v ;;
-			Result) result=$v ;;
-			esac
-		done <<-END
-			$(systemctl show --property=ActiveState,FragmentPath,TriggeredBy,Result -- "$u")
-		END
-		[ "$active" = inactive ] || [ "$active" = failed ] || continue
-		[ -e "$fragment" ] || continue
-		case $fragment in /run/systemd/transient/*) continue ;; esac
-		case $u:$triggers in
-		*:*.timer* | *:*.path*) [ "$result" != success ] || continue ;; # its next turn comes by itself
-		*@*:*.socket*) continue ;;                                     # one connection's instance
+	# No here document: bash writes a long one to a file, for which there may be no room.
+	printf '%s\n' "$units" | while read -r u _ a _; do
+		case $u:$a in
+		nixgate-*) ;;
+		*:failed) printf '%s\n' "$u" >>"$dir/failed-before" ;;
+		session-* | user@* | user-runtime-dir@* | run-*) ;;
+		*.service:active | *.socket:active | *.timer:active | *.path:active | *.mount:active | *.automount:active | \
+			*.swap:active) printf '%s\n' "$u" >>"$dir/active-before" ;;
 		esac
-		printf '%s\n' "$u"
+	done 3>&- 7>&- 8>&- 9>&-
+	# Where there was no room for the lists, there is none for what is reserved after this.
+	return 0
+}
+
+# What systemd has on the units on stdin, by one question: a block of key=value lines for each, an empty line between
+# them. $1 properties
+units_now() {
+	properties=$1
+	set --
+	while IFS= read -r u; do [ -z "$u" ] || set -- "$@" "$u"; done
+	[ $# -eq 0 ] || ask_systemd show --property="$properties" -- "$@"
+}
+
+# Prints those of the units on stdin that are down, may be started by name, and should be. Fails where systemd does not say.
+down_units() {
+	units=$(units_now Id,ActiveState,FragmentPath,TriggeredBy,Result) || return 1
+	u='' active='' fragment='' triggers='' result=''
+	printf '%s\n\n' "$units" | while IFS='=' read -r k v; do
+		case $k in
+		Id) u=$v ;;
+		ActiveState) active=$v ;;
+		FragmentPath) fragment=$v ;;
+		TriggeredBy) triggers=$v ;;
+		Result) result=$v ;;
+		'')
+			! should_run || printf '%s\n' "$u"
+			u='' active='' fragment='' triggers='' result=''
+			;;
+		esac
 	done
 }
 
+# Of the unit in the variables above.
+should_run() {
+	[ -n "$u" ] && [ -e "$fragment" ] || return 1
+	case $active in inactive | failed) ;; *) return 1 ;; esac
+	case $fragment in /run/systemd/transient/*) return 1 ;; esac
+	case $u:$triggers in
+	*:*.timer* | *:*.path*) [ "$result" != success ] ;; # its next turn comes by itself
+	*@*:*.socket*) return 1 ;;                          # one connection's instance
+	esac
+}
+
+# Prints those of the units on stdin that do not run, but for what ran to its end. Fails where systemd does not say.
 still_down() {
-	while IFS= read -r u; do
-		systemctl --quiet is-active "$u" && continue
-		[ "$(systemctl show --property=Type --value -- "$u")" = oneshot ] &&
-			[ "$(systemctl show --property=Result --value -- "$u")" = success ] && continue
-		printf '%s\n' "$u"
+	units=$(units_now Id,ActiveState,Type,Result) || return 1
+	u='' active='' type='' result=''
+	printf '%s\n\n' "$units" | while IFS='=' read -r k v; do
+		case $k in
+		Id) u=$v ;;
+		ActiveState) active=$v ;;
+		Type) type=$v ;;
+		Result) result=$v ;;
+		'')
+			case $active:$type:$result in
+			active:* | reloading:* | refreshing:* | *:oneshot:success) ;;
+			*) [ -z "$u" ] || printf '%s\n' "$u" ;;
+			esac
+			u='' active='' type='' result=''
+			;;
+		esac
 	done
 }
 
-# Those which the candidate took along, sockets first.
+# Those which the candidate took along, sockets first. Fails where systemd does not say what runs.
 start_again() {
-	down_units <"$dir/active-before" >"$dir/down"
+	down_units <"$dir/active-before" >"$dir/down" || return 1
 	[ -s "$dir/down" ] || return 0
 	grep -e '\.socket$' "$dir/down" >"$dir/down.sockets"
 	grep -v -e '\.socket$' "$dir/down" >"$dir/down.others"
@@ -189,4 +228,13 @@ start_again() {
 	still_down <"$dir/down" >"$dir/down.still"
 }
 
-new_failures() { failed_units | grep -v -x -F -f "$dir/failed-before"; }
+# Failed units but ours that had not failed before, one per line. Fails where systemd does not say.
+new_failures() {
+	units=$(ask_systemd list-units --failed --no-legend --plain --no-pager --full) || return 1
+	printf '%s\n' "$units" | while read -r u _; do
+		case $u in
+		'' | nixgate-*) ;;
+		*) grep -q -x -F -e "$u" "$dir/failed-before" || printf '%s\n' "$u" ;;
+		esac
+	done
+}

@@ -1,0 +1,172 @@
+//! What the supervisor's script decides, tried without a host: its functions under dash and bash, beside a `systemctl`
+//! that says what a test wants.
+
+use std::path::Path;
+
+const UNITS: &str = include_str!("../units.sh");
+const STATE: &str = include_str!("../state.sh");
+const SUPERVISOR: &str = include_str!("../supervisor.sh");
+
+const A: &str = "/nix/store/a-previous";
+const B: &str = "/nix/store/b-candidate";
+
+/// `$0`'s directory has what it answers: `list`, `failed`, `show`; where there is no such file it fails.
+const SYSTEMCTL: &str = "#!/bin/sh
+here=${0%/*}
+case \"$1 $2\" in
+list-units*--failed) cat \"$here/failed\" 2>/dev/null ;;
+list-units*) cat \"$here/list\" 2>/dev/null ;;
+show*) cat \"$here/show\" 2>/dev/null ;;
+esac
+";
+
+/// What `text` prints after the functions, under both shells: `$1` is a directory with `files`, which is the run's too.
+fn said(files: &[(&str, &str)], text: &str) -> String {
+    let functions = SUPERVISOR.split("\nmode=$1").next().expect("functions");
+    let script = format!(
+        "PATH=$1:$PATH dir=$1 booted_at=0
+p_run=r p_target=t p_commit=c p_who=w p_previous={A} p_candidate={B} p_failed=old.service
+{UNITS}\n{STATE}\n{functions}
+# Each look at the clock takes a second.
+uptime_s() {{ echo >>\"$dir/clock\" && wc -l <\"$dir/clock\"; }}
+look() {{ running={A} profile={A} boot={A} loader=grub; }}
+s_profile0={A} s_boot0={A} s_loader0=grub
+{text}"
+    );
+    let said: Vec<String> = ["/bin/dash", "/bin/bash"]
+        .into_iter()
+        .map(|shell| {
+            let dir = tempfile::tempdir().expect("a directory");
+            let put = |name: &str, text: &str, mode: u32| {
+                let path = dir.path().join(name);
+                std::fs::write(&path, text.replace("DIR", &dir.path().display().to_string()))
+                    .expect("written");
+                let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+                std::fs::set_permissions(path, mode).expect("mode");
+            };
+            put("systemctl", SYSTEMCTL, 0o755);
+            put("sleep", "#!/bin/sh\n", 0o755);
+            for (name, text) in files {
+                put(name, text, 0o644);
+            }
+            output(shell, &script, dir.path())
+        })
+        .collect();
+    assert_eq!(said[0], said[1]);
+    said[0].clone()
+}
+
+fn output(shell: &str, script: &str, dir: &Path) -> String {
+    let output = std::process::Command::new(shell)
+        .args(["-c", script, "sh"])
+        .arg(dir)
+        .output()
+        .expect("a shell");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stderr, "", "{shell}");
+    String::from_utf8_lossy(&output.stdout)
+        .replace(&dir.display().to_string(), "DIR")
+        .trim()
+        .to_owned()
+}
+
+/// What the way back is judged to be, and why.
+fn judged(files: &[(&str, &str)]) -> String {
+    let before = [
+        ("active-before", "app.service\nsock.socket\n"),
+        ("failed-before", "old.service\n"),
+    ];
+    said(
+        &[&before, files].concat(),
+        "judge >/dev/null; printf '%s %s' \"$s_state\" \"$s_reasons\"",
+    )
+}
+
+const WELL: &str = "Id=app.service\nActiveState=active\nFragmentPath=DIR/list\nResult=success\n\n\
+                    Id=sock.socket\nActiveState=active\nFragmentPath=DIR/list\nResult=success\n";
+const UNKNOWN: &str =
+    "revert-failed reason=systemctl does not answer: whether what ran before runs again is not known";
+
+#[test]
+fn s0_18_a_way_back_is_good_only_where_systemd_says_so() {
+    let old = "old.service loaded failed failed Old\nnixgate-r.service loaded failed failed Ours\n";
+    assert_eq!(judged(&[("show", WELL), ("failed", "")]), "reverted");
+    assert_eq!(judged(&[("show", WELL), ("failed", old)]), "reverted");
+    // It answers neither question, or only one.
+    assert_eq!(judged(&[]), UNKNOWN);
+    assert_eq!(judged(&[("show", WELL)]), UNKNOWN);
+    assert_eq!(judged(&[("failed", "")]), UNKNOWN);
+}
+
+#[test]
+fn s0_18_what_fails_or_stays_down_after_a_way_back_is_named() {
+    let new = "new.service loaded failed failed New\n";
+    assert_eq!(
+        judged(&[("show", WELL), ("failed", new)]),
+        "revert-failed reason=new.service fails and did not before"
+    );
+    let down = WELL.replacen("=active", "=inactive", 1);
+    assert_eq!(
+        judged(&[("show", &down), ("failed", ""), ("list", "")]),
+        "revert-failed reason=app.service ran before and stays down"
+    );
+    // What the way back has no file for cannot be started; what runs to its end is not down.
+    assert_eq!(judged(&[("show", &down), ("failed", "")]), "reverted");
+    let once = down.replacen("Result", "Type=oneshot\nResult", 1);
+    assert_eq!(
+        judged(&[("show", &once), ("failed", ""), ("list", "")]),
+        "reverted"
+    );
+}
+
+#[test]
+fn s0_18_a_host_whose_systemd_does_not_answer_is_not_switched() {
+    let remember = "if remember; then cat \"$dir/active-before\" \"$dir/failed-before\"; else echo no; fi";
+    assert_eq!(said(&[], remember), "no");
+    assert_eq!(said(&[("list", "")], remember), "no");
+    let list = "app.service loaded active running App\nbad.service loaded failed failed Bad\n\
+                run-x.service loaded active running X\nnixgate-r.service loaded active running Ours\n";
+    assert_eq!(
+        said(&[("list", list)], remember),
+        "app.service\nold.service\nbad.service"
+    );
+}
+
+#[test]
+fn s0_13_a_boot_loader_must_still_say_what_it_said_before() {
+    let boots = |before: &str, now: &str| {
+        let words = |text: &str, loader: &str, boot: &str| {
+            let (l, b) = text.split_once(' ').expect("two words");
+            format!("{loader}={l} {boot}={b}")
+        };
+        said(
+            &[],
+            &format!(
+                "{}\n{}\nboots_candidate && echo yes || echo no",
+                words(before, "s_loader0", "s_boot0"),
+                words(now, "loader", "boot")
+            ),
+        ) == "yes"
+    };
+    let on = |loader: &str, path: &str| format!("{loader} {path}");
+    for loader in ["systemd-boot", "grub", "extlinux", "none"] {
+        assert!(boots(&on(loader, A), &on(loader, B)), "{loader}");
+        assert!(!boots(&on(loader, A), &on(loader, A)), "{loader}");
+        assert!(!boots(&on(loader, A), &on(loader, "not-verifiable")), "{loader}");
+        assert!(!boots(&on(loader, A), "unknown not-verifiable"), "{loader}");
+    }
+    // A container's profile answers where the menu is gone.
+    assert!(!boots(&on("extlinux", A), &on("none", B)));
+    assert!(boots(&on("extlinux", A), &on("grub", B)));
+    assert!(!boots(&on("extlinux", A), "grub not-verifiable"));
+    // Nobody could tell before.
+    for (before, now, good) in [
+        ("grub not-verifiable", "grub not-verifiable", true),
+        ("grub not-verifiable", "unknown not-verifiable", false),
+        ("grub not-verifiable", "extlinux not-verifiable", false),
+        ("unknown not-verifiable", "unknown not-verifiable", true),
+        ("unknown not-verifiable", "grub not-verifiable", true),
+    ] {
+        assert_eq!(boots(before, now), good, "{before}: {now}");
+    }
+}
