@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::config::{self, Probe, Settings};
+use crate::failure::Failure;
 use crate::git::Repo;
 use crate::record::{Secrets, Target, secrets::userinfo};
 
@@ -121,15 +122,19 @@ fn user_named(user: &str, all: &mut Secrets) {
 }
 
 fn environment(all: &mut Secrets) {
-    for (name, content) in std::env::vars_os() {
-        let (Ok(name), Ok(content)) = (name.into_string(), content.into_string()) else {
-            continue;
-        };
-        if names_a_secret(&name) {
-            value(&content, all);
-        }
-        urls(&content, all);
+    variables().for_each(|(name, content)| variable(&name, &content, all));
+}
+
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, content)| Some((name.into_string().ok()?, content.into_string().ok()?)))
+}
+
+fn variable(name: &str, content: &str, all: &mut Secrets) {
+    if names_a_secret(name) {
+        value(content, all);
     }
+    urls(content, all);
 }
 
 /// `access-tokens` and the URLs of caches, in `NIX_CONFIG` and in the user's file (nix.conf(5)).
@@ -167,23 +172,86 @@ fn nix_settings(text: &str, all: &mut Secrets) {
 /// URLs with a user or a password in them, headers that a server is to be sent, and what is named like a secret.
 fn git(repo: &Repo, all: &mut Secrets) {
     let Ok(config) = repo.config() else { return };
-    for (key, content) in config.iter() {
-        urls(key, all);
-        urls(content, all);
-        let last = key.rsplit('.').next().unwrap_or(key);
-        if last == "extraheader" {
-            content
-                .split_whitespace()
-                .next_back()
-                .into_iter()
-                .for_each(|word| value(word, all));
-        } else if last == "smtppass" || (last != "signingkey" && names_a_secret(last)) {
-            value(content, all);
-        }
-        if key.starts_with("remote.") && last.ends_with("url") {
-            host(content, all, true);
-        }
+    config.iter().for_each(|(key, content)| entry(key, content, all));
+}
+
+fn entry(key: &str, content: &str, all: &mut Secrets) {
+    urls(key, all);
+    urls(content, all);
+    let last = key.rsplit('.').next().unwrap_or(key);
+    if last == "extraheader" {
+        content
+            .split_whitespace()
+            .next_back()
+            .into_iter()
+            .for_each(|word| value(word, all));
+    } else if last == "smtppass" || (last != "signingkey" && names_a_secret(last)) {
+        value(content, all);
     }
+    if key.starts_with("remote.") && last.ends_with("url") {
+        host(content, all, true);
+    }
+}
+
+/// What a record says as it is (its closure, its system, who makes it) must be nobody's token or password: no hook would
+/// let it pass, and by then the host is switched.
+///
+/// # Errors
+/// Exit 2: what keeps it secret, by name and never by value.
+pub fn refuse_unsayable(
+    repo: &Repo,
+    target: &Target,
+    settings: &Settings,
+    said: &[&str],
+) -> Result<(), Failure> {
+    let of = |gather: &dyn Fn(&mut Secrets)| {
+        let mut one = Secrets::default();
+        gather(&mut one);
+        one
+    };
+    let mut sources: Vec<(String, Secrets)> = variables()
+        .map(|(name, content)| (name.clone(), of(&|all| variable(&name, &content, all))))
+        .collect();
+    if let Ok(config) = repo.config() {
+        sources.extend(
+            config
+                .iter()
+                .map(|(key, content)| (key_named(key), of(&|all| entry(key, content, all)))),
+        );
+    }
+    sources.push(("nix.conf or NIX_CONFIG".to_owned(), of(&nix)));
+    sources.push((config::FILE.to_owned(), of(&|all| reached(settings, all))));
+    unsayable(target, &said.join("\n"), &sources)
+}
+
+/// A key of git's configuration; a URL in its middle may hold a password.
+fn key_named(key: &str) -> String {
+    let named = match (key.contains("://"), key.split_once('.'), key.rsplit_once('.')) {
+        (true, Some((first, _)), Some((_, last))) => format!("{first}.….{last}"),
+        _ => key.to_owned(),
+    };
+    format!("git's {named}")
+}
+
+fn unsayable(target: &Target, said: &str, sources: &[(String, Secrets)]) -> Result<(), Failure> {
+    let tells = |(_, secrets): &&(String, Secrets)| secrets.keys().count(said) > 0;
+    let mut names: Vec<&str> = sources
+        .iter()
+        .filter(tells)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    names.dedup();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let names = names.join(", ");
+    Err(Failure::config(format!(
+        "a record of {target} would say what {names} keeps secret"
+    ))
+    .why("a record names its closure, its system and who made it as they are: it could never be published")
+    .next(format!(
+        "unset it, or give it another name if it is no secret: {names}"
+    )))
 }
 
 /// How a target and its builder are reached.
@@ -278,6 +346,44 @@ mod tests {
         ] {
             assert!(!names_a_secret(name), "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_record_says_as_it_is_may_be_nobodys_secret() {
+        let target: Target = "cortex".parse().expect("a target");
+        let said = "/nix/store/j6xxiffrc2psfsp6rd8yvc3khz0qinwk-nixos-system-cortex\nx86_64-linux\nAda <ops@example.org>";
+        let judged = |name: &str, content: &str| {
+            let (mut first, mut second) = (Secrets::default(), Secrets::default());
+            variable(name, content, &mut first);
+            entry(name, content, &mut second);
+            unsayable(
+                &target,
+                said,
+                &[(name.to_owned(), first), (key_named(name), second)],
+            )
+        };
+        for (name, content) in [
+            ("CACHE_KEY", "x86_64-linux"),
+            ("MAIL_TOKEN", "ops@example.org"),
+            ("URL", "https://op:nixos-system@cache.example.org"),
+        ] {
+            let failure = judged(name, content).expect_err(name);
+            assert_eq!(failure.exit, crate::failure::Exit::Usage);
+            let text = format!("{failure:?}");
+            assert!(text.contains(name) && !text.contains(content), "{text}");
+        }
+        for (name, content) in [
+            ("SYSTEM", "x86_64-linux"),
+            ("CACHE_KEY", "aarch64-linux"),
+            // Users and hosts are looked for in what is free to be written.
+            ("URL", "https://ops@example.org"),
+        ] {
+            judged(name, content).expect(name);
+        }
+        assert_eq!(
+            key_named("url.https://op:pass@h/.insteadof"),
+            "git's url.….insteadof"
+        );
     }
 
     #[test]

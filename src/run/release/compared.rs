@@ -16,7 +16,7 @@ use crate::run::hold::hold;
 use crate::run::journal::{self, Verb};
 use crate::run::product::{Bench, Order, Product};
 use crate::run::refusals::{nothing_to_do, refuse_other_machine, refuse_withdrawn};
-use crate::run::{Run, derivations, explain};
+use crate::run::{Run, derivations, explain, secrets};
 
 /// How long the derivations may take; the gate goes on without them.
 const DERIVATIONS: Duration = Duration::from_secs(120);
@@ -67,6 +67,18 @@ pub(super) async fn compared(
     }
     refuse_withdrawn(&target, ledger, toplevel.as_str())?;
     refuse_other_machine(&target, &product.system, facts)?;
+    let by = repo.committer()?.to_string();
+    // What ran before the first release stands in its record.
+    let before = facts.here.running.as_deref().filter(|_| ledger.is_none());
+    let said = [
+        toplevel.as_str(),
+        run.evidence.drv.as_deref().unwrap_or_default(),
+        &product.system,
+        &settings.specialisation,
+        before.unwrap_or_default(),
+        &by,
+    ];
+    secrets::refuse_unsayable(repo, &target, settings, &said)?;
 
     run.log.begin(Gate::Diff);
     let running = facts.here.running.clone().unwrap_or_default();
