@@ -156,6 +156,17 @@ fn a_repository_that_somebody_else_owns_is_not_opened() {
     let failure = Repo::open(&work.path).unwrap_err();
     assert_eq!(failure.exit, Exit::Usage);
     assert!(failure.next[0].contains("safe.directory"), "{failure:?}");
+    // Typed as it is printed, wherever one stands in it.
+    let below = work.path.join("sub");
+    std::fs::create_dir(&below).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_git-nixgate"))
+        .current_dir(&below)
+        .arg("status")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = format!("safe.directory {}\n", work.path.display());
+    assert!(said.contains(&line), "{said}");
 }
 
 #[test]
@@ -207,4 +218,48 @@ fn reftable_is_said_and_not_misread() {
     let failure = Repo::open(&path).unwrap_err();
     assert_eq!(failure.exit, Exit::Usage);
     assert!(failure.to_string().contains("reftable"), "{failure:?}");
+}
+
+#[test]
+fn init_keeps_what_it_was_told() {
+    let lab = Lab::new();
+    let (_, ada, _) = lab.two_clones("sha1");
+    ada.git(&["remote", "rename", "origin", "upstream"]);
+    std::fs::create_dir_all(ada.path.join("nix/hosts")).unwrap();
+    std::fs::write(ada.path.join("nix/hosts/flake.nix"), "{ }").unwrap();
+    let bin = lab.path("fake");
+    std::fs::create_dir(&bin).unwrap();
+    // As Nix names what the flake has.
+    write_script(&bin.join("nix"), "#!/bin/sh\necho '[\"my-host\",\"My_Host\"]'\n");
+    let init = |flake: &str| {
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_git-nixgate"))
+            .current_dir(&ada.path)
+            .env("PATH", path)
+            .args(["init", "--flake", flake, "--remote", "upstream"])
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let elsewhere = lab.path("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::write(elsewhere.join("flake.nix"), "{ }").unwrap();
+    let (exit, said) = init("../elsewhere");
+    assert!(
+        exit == Some(2) && said.contains("outside of this repository"),
+        "{said}"
+    );
+    let (exit, said) = init("./nix/hosts/");
+    assert_eq!(exit, Some(0), "{said}");
+    let text = std::fs::read_to_string(ada.path.join(".nixgate.toml")).unwrap();
+    assert!(
+        text.ends_with(
+            "\n[defaults]\nflake = \"nix/hosts\"\nremote = \"upstream\"\n\
+             \n[target.my-host]\n\n[target.my-host-2]\nattr = \"My_Host\"\n"
+        ),
+        "{text}"
+    );
 }

@@ -1,5 +1,6 @@
 //! `init`: the file, the refspecs, the hook. A second run changes nothing.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -38,16 +39,17 @@ pub(super) fn init(args: &Init, ui: &Ui) -> Outcome {
         }
         // Only the names are asked for, and from the work tree: nothing is built here, and nothing is recorded.
         let folder = folder.canonicalize()?;
-        let flake = nix::Flakeref::verbatim(format!("path:{}", folder.display()));
+        let flake = inside(tree, &folder)?;
+        let whole = nix::Flakeref::verbatim(format!("path:{}", folder.display()));
         let names = wait(nix::nixos_configurations(
             &nix::LocalExec,
-            &flake,
+            &whole,
             Duration::from_secs(300),
         ))?;
         if names.is_empty() {
             return Err(Failure::usage("the flake has no nixosConfigurations"));
         }
-        std::fs::write(&path, config::starter(&names))?;
+        std::fs::write(&path, config::starter(&names, &flake, &args.remote))?;
         changed = true;
         text.push_str(&format!("wrote {FILE} with {}\n", names.join(", ")));
         names
@@ -94,6 +96,20 @@ pub(super) fn init(args: &Init, ui: &Ui) -> Outcome {
         json!({ "changed": changed, "targets": wrote, "refspecs": refspecs, "hook": hook_value }),
     );
     Ok(Exit::Done)
+}
+
+/// The flake's folder as the file names it: from the repository's root.
+fn inside(tree: &Path, folder: &Path) -> Result<String, Failure> {
+    let root = tree.canonicalize()?;
+    match folder.strip_prefix(&root) {
+        Ok(rest) if rest.as_os_str().is_empty() => Ok(".".to_owned()),
+        Ok(rest) => Ok(rest.to_string_lossy().into_owned()),
+        Err(_) => Err(
+            Failure::usage(format!("{} is outside of this repository", folder.display()))
+                .why("what is released is a commit, and the flake has to be in it")
+                .next("git nixgate init --flake DIR    # a folder of this repository"),
+        ),
+    }
 }
 
 /// What installing the hook came to, in words and in JSON.

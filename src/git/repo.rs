@@ -228,6 +228,10 @@ impl Repo {
 }
 
 fn not_a_repository(dir: &Path, error: &dyn std::error::Error) -> Failure {
+    // Git takes no other for safe than the whole path of the repository itself.
+    let whole = absolute(dir);
+    let around = whole.ancestors().find(|dir| dir.join(".git").exists());
+    let whole = around.unwrap_or(&whole);
     let mut causes = vec![error.to_string()];
     let mut source = error.source();
     while let Some(cause) = source {
@@ -239,11 +243,11 @@ fn not_a_repository(dir: &Path, error: &dyn std::error::Error) -> Failure {
     let failure = if text.contains("not owned") || text.contains("unsafe") || text.contains("untrusted") {
         Failure::usage(format!(
             "the repository at {} belongs to another user",
-            dir.display()
+            whole.display()
         ))
         .next(format!(
             "git config --global --add safe.directory {}",
-            dir.display()
+            shlex::try_quote(&whole.to_string_lossy()).unwrap_or_default()
         ))
     } else {
         Failure::usage(format!(
