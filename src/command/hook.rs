@@ -6,15 +6,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Reason};
-use crate::git::{PushSide, Repo, RepoView, TagsThere};
+use crate::git::{PushSide, Repo, RepoView, TagsThere, is_ours};
 use crate::record::parse::oid;
 use crate::record::rules::{self, Update};
 use crate::record::{Oid, Secrets, text};
 
 const PRE_PUSH: &str = include_str!("../../hooks/pre-push");
 const PRE_RECEIVE: &str = include_str!("../../hooks/pre-receive");
-/// Every version of our shims has this in its second line.
-const MARK: &str = "# git-nixgate hook: ";
 
 /// What `hook install` found and did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,13 +66,6 @@ pub fn install(repo: &Repo, server: bool) -> Result<Installed, Failure> {
             Ok(Installed::New { path, shared })
         }
     }
-}
-
-fn is_ours(bytes: &[u8]) -> bool {
-    String::from_utf8_lossy(bytes)
-        .lines()
-        .nth(1)
-        .is_some_and(|line| line.starts_with(MARK))
 }
 
 fn is_executable(path: &Path) -> bool {

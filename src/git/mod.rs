@@ -21,7 +21,7 @@ mod view;
 
 pub use config::Config;
 pub use history::{Commit, CommitNote, WorkTree};
-pub use hooks::HookDir;
+pub use hooks::{HookDir, is_ours};
 pub use journal::JournalName;
 pub use ledger::{Relation, Which};
 pub use publish::{PushError, RecordSet};

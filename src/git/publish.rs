@@ -205,19 +205,31 @@ impl Repo {
             args.push(format!("--force-with-lease={}:{old}", u.ref_name));
         }
         args.push(remote.to_owned());
-        args.extend(
-            updates
-                .iter()
-                .filter_map(|u| u.new.map(|new| format!("{new}:{}", u.ref_name))),
-        );
+        let specs: Vec<String> = updates
+            .iter()
+            .filter_map(|u| u.new.map(|new| format!("{new}:{}", u.ref_name)))
+            .collect();
+        args.extend(specs.iter().cloned());
+        // A hook of the user's own runs in the push, within the same time: what it does is not the remote's doing.
+        let other_hook = || {
+            let hook = self.other_pre_push()?;
+            Some(format!(
+                "{} runs in this push too; if it is the reason, this waits for it: git push --atomic {remote} {}",
+                hook.display(),
+                specs.join(" ")
+            ))
+        };
 
         let output = match self.program.talk(&args, None, self.network).await {
             Ok(output) => output,
             Err(Broken::Late(after)) => {
-                let lines = vec![format!("no answer within {} s", after.as_secs())];
-                return self
-                    .landed(remote, target, set, expected, PushError::Unreachable(lines))
-                    .await;
+                let error = match other_hook() {
+                    Some(line) => {
+                        PushError::Refused(vec![format!("no end within {} s", after.as_secs()), line])
+                    }
+                    None => PushError::Unreachable(vec![format!("no answer within {} s", after.as_secs())]),
+                };
+                return self.landed(remote, target, set, expected, error).await;
             }
             Err(broken) => return Err(PushError::Refused(vec![broken.failure("the push").to_string()])),
         };
@@ -231,6 +243,7 @@ impl Repo {
             .map(|(_, line)| line)
             .collect();
         lines.extend(output.lines());
+        lines.extend(other_hook());
         // 128 and a signal: git gave up on the connection. Anything else is an answer.
         let error = match output.code {
             Some(code) if code != 128 => PushError::Refused(lines),

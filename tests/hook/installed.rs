@@ -190,3 +190,47 @@ fn a_push_of_something_else_costs_a_look_at_its_lines_even_outside_a_repository(
     let (good, said) = run("refs/heads/release/cortex");
     assert!(!good && said.contains("no git repository"), "{said}");
 }
+
+#[test]
+fn a_slow_hook_of_ones_own_is_named_and_not_the_remote() {
+    let h = Hooked::new("sha1");
+    let path = h.ada.path.join(".git/hooks/pre-push");
+    let publish = || {
+        let repo = h.ada.repo();
+        let fetched = wait(repo.fetch("origin", &h.cortex)).unwrap();
+        let set = repo.unpublished(&h.cortex, &fetched.refs).unwrap().unwrap();
+        let repo = repo.with_network_limit(std::time::Duration::from_secs(4));
+        let error = wait(repo.publish("origin", &h.cortex, &set, &fetched.refs)).unwrap_err();
+        error.failure("origin", &h.cortex)
+    };
+    let second = h.local_release(&h.ada, "second");
+    for (script, why) in [
+        ("exec sleep 12", "no end within 4 s"),
+        ("exit 1", "failed to push"),
+    ] {
+        write_script(&path, &format!("#!/bin/sh\n{script}\n"));
+        let failure = publish();
+        assert_eq!(failure.exit, git_nixgate::failure::Exit::Unpublished);
+        assert_eq!(failure.what, "origin did not take the record", "{failure:?}");
+        let said = failure.why.join("\n");
+        assert!(
+            said.contains(why) && said.contains(path.to_str().unwrap()),
+            "{said}"
+        );
+        // What is printed publishes once the hook lets it.
+        write_script(&path, "#!/bin/sh\nsleep 5\n");
+        let line = &said[said.find("git push --atomic").unwrap()..];
+        let args: Vec<&str> = line.lines().next().unwrap().split(' ').skip(2).collect();
+        if script == "exit 1" {
+            h.passes(&h.ada.path, &args);
+            assert_eq!(h.hub.oid(crate::LEDGER), second.oid);
+        }
+    }
+    // Ours calls another, or is alone.
+    std::fs::remove_file(&path).unwrap();
+    hook::install(&h.ada.repo(), false).unwrap();
+    assert_eq!(h.ada.repo().other_pre_push(), None);
+    let chained = path.with_file_name("pre-push.chained");
+    write_script(&chained, "#!/bin/sh\nexit 0\n");
+    assert_eq!(h.ada.repo().other_pre_push(), Some(chained));
+}
