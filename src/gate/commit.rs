@@ -20,11 +20,27 @@ pub async fn commit(
     running: &str,
 ) -> Result<Committed, (Failure, Option<State>)> {
     let target = &held.target;
-    let committed = match held.commit(shell).await {
+    let told = match held.commit(shell).await {
+        Err(error) if error.is_unheard() => {
+            let what = error.failure(target).what;
+            log.note(format!(
+                "{what}; the host goes on, and is asked how its commit ends"
+            ));
+            held.commit_unheard(shell, error).await
+        }
+        told => told,
+    };
+    let committed = match told {
         Ok(committed) => committed,
         Err(error) => {
             let state = error.state().cloned();
             let mut failure = Failure::failed(Reason::Boot, format!("{target}: the commit failed"));
+            if error.is_unheard() {
+                failure = Failure::failed(
+                    Reason::Link,
+                    format!("{target}: nobody heard how the commit ended"),
+                );
+            }
             match &error {
                 SupervisorError::Refused { why, state } => {
                     failure.why.push(why.clone());
@@ -222,6 +238,22 @@ async fn booted_back(session: &mut Session, held: &Held) -> bool {
     tokio::time::timeout(patience, asked).await.unwrap_or(false)
 }
 
+/// The host is committed after all, and nobody heard it in time. Its supervisor is left to its lease: `resume` finds there
+/// that only the record is missing.
+fn proven(held: &Held, mut failure: Failure) -> Failure {
+    let target = &held.target;
+    let heard = std::mem::replace(
+        &mut failure.what,
+        format!("{target} is committed, and the run did not hear it in time"),
+    );
+    failure.why.insert(0, heard);
+    failure
+        .why
+        .push(format!("{target} runs and boots {}", held.candidate));
+    failure.next = vec![format!("git nixgate resume {target}    # makes the record")];
+    failure.exit(Exit::Unpublished)
+}
+
 /// What a final state means for the exit; ends the supervisor, which has nothing more to do.
 async fn settled(
     log: &GateLog<'_>,
@@ -233,6 +265,13 @@ async fn settled(
     steps: &[String],
 ) -> Failure {
     let target = &held.target;
+    if state.phase == Phase::Committed
+        && state
+            .disagreements(state.here.running.as_deref().unwrap_or_default())
+            .is_empty()
+    {
+        return proven(held, failure);
+    }
     let last = match shell {
         Some(mut shell) => held.end(&mut shell).await,
         None => held.end(session).await,

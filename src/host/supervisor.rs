@@ -5,6 +5,7 @@
 //! but the state file, and a renewal over another connection than a fresh one once the host was switched.
 
 mod after;
+mod commit;
 mod driver;
 mod error;
 mod others;

@@ -42,8 +42,8 @@ use std::thread::JoinHandle;
 
 use time::OffsetDateTime;
 
-use crate::event::{Event, Watcher};
-use crate::failure::{Exit, Failure};
+use crate::event::{Event, Gate, Watcher};
+use crate::failure::{Exit, Failure, Reason};
 use crate::gate::GateLog;
 use crate::git::Repo;
 use crate::record::{Evidence, Secrets, Target, Utc};
@@ -290,6 +290,14 @@ impl<'a> Run<'a> {
             }
         }
         self.log.fail(&failure);
+        let unheard = match failure.exit {
+            Exit::Unpublished => true,
+            Exit::NeedsPerson => failure.reason == Reason::Link,
+            _ => false,
+        };
+        if gate == Some(Gate::Commit) && unheard {
+            self.log.leave_open();
+        }
         // Nothing was begun on the host: such a run is worth no journal, except that people look for what failed.
         self.end(Ending::of(&failure, gate));
         failure

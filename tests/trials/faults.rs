@@ -27,6 +27,8 @@ pub enum Moment {
     Copied(u64),
     /// The host is in the activation.
     Switching,
+    /// The host is in the commit.
+    Committing,
     /// From the beginning: the candidate itself brings the fault.
     Candidate,
 }
@@ -139,6 +141,7 @@ fn come_to(lab: &Lab, at: Moment, number: u32) {
             LONG,
         ),
         Moment::Switching => wait_for_switch(lab, "cortex"),
+        Moment::Committing => lab.wait_for("cortex", "grep -qx state=committing /run/nixgate/*/state", LONG),
         Moment::Candidate => {}
     }
 }

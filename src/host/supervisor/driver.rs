@@ -331,34 +331,6 @@ impl Held {
         found.ok_or(SupervisorError::Gone)
     }
 
-    /// Profile and boot default: the candidate. The answer is the state file's, nothing else: ours by its nonce, or the
-    /// state `committed`, which has no other cause.
-    ///
-    /// # Errors
-    /// `Refused` with the state: `Waiting` when the host is not as it must be, `Reverted` when the boot loader failed
-    /// and the host went back.
-    pub async fn commit(&self, shell: &mut Shell) -> Result<Committed, SupervisorError> {
-        // --set, boot; when they fail: boot and test of the previous system.
-        let patience = self.activate * 3 + PROMPT;
-        let state = match self.tell(shell, "commit", patience).await {
-            // Somebody else spoke just after the answer had been written. Nothing but our message commits.
-            Err(SupervisorError::Silent { state }) if state.phase == Phase::Committed => *state,
-            told => told?,
-        };
-        if state.phase != Phase::Committed {
-            return Err(SupervisorError::Refused {
-                why: state.reasons.join("; "),
-                state: Box::new(state),
-            });
-        }
-        Ok(Committed {
-            generation_before: state.generation_before,
-            generation: state.here.generation,
-            boot_unverified: state.here.boot_default.path().is_none(),
-            state,
-        })
-    }
-
     /// Sends the host back and waits until it is.
     ///
     /// # Errors
@@ -424,7 +396,7 @@ impl Held {
     }
 
     /// Sends one message and waits for its answer.
-    async fn tell(
+    pub(super) async fn tell(
         &self,
         remote: &mut impl Remote,
         verb: &str,

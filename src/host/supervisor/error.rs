@@ -73,6 +73,16 @@ impl SupervisorError {
         }
     }
 
+    /// Whether the host may still be at what it was told: nobody heard how that ended.
+    pub fn is_unheard(&self) -> bool {
+        match self {
+            SupervisorError::Host(HostError::Timeout { .. }) => true,
+            SupervisorError::Host(error) => error.is_link(),
+            SupervisorError::Silent { state } => !state.phase.is_final(),
+            SupervisorError::Refused { .. } | SupervisorError::Gone => false,
+        }
+    }
+
     /// One sentence and the lines behind it; the exit is 5 (outcome unknown) until the caller knows better.
     pub fn failure(&self, target: &str) -> Failure {
         let unknown = |what: String| Failure::new(Exit::NeedsPerson, Reason::Link, what);

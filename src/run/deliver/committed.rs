@@ -2,7 +2,7 @@
 
 use super::{Delivery, Outcome};
 use crate::event::Gate;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::gate::commit;
 use crate::gate::known_good::{forget_on_builder, root_on_builder};
 use crate::host::supervisor::Held;
@@ -47,10 +47,27 @@ pub(super) async fn committed(
     let committed = match committed {
         Ok(committed) => committed,
         Err((failure, state)) => {
-            if let (Some(root), None) = (&root, &delivery.restores) {
+            let mut failure = take_back(run, session, Some(shell), held, state, false, failure).await;
+            if failure.exit == Exit::Unpublished {
+                // It is committed after all, and can be reached: what is missing is what comes now.
+                if let Ok(shell) = crate::host::fresh(delivery.endpoint).await {
+                    run.log.note(format!("{}; it is reached again", failure.what));
+                    run.log.pass("");
+                    return Ok((shell, named));
+                }
+                if delivery.options.skip_validation {
+                    // Nobody validated it, so there is no record to be made.
+                    failure.next = vec![format!("git nixgate release {target} --again")];
+                    failure = failure.exit(Exit::NeedsPerson);
+                }
+            }
+            // A host that turns out to be committed gets its record later, by the same name.
+            if let (Some(root), None) = (&root, &delivery.restores)
+                && failure.exit != Exit::Unpublished
+            {
                 forget_on_builder(builder, &target, root).await;
             }
-            return Err(take_back(run, session, Some(shell), held, state, false, failure).await);
+            return Err(failure);
         }
     };
     run.evidence.generation_after = committed.generation;
