@@ -1,13 +1,17 @@
 //! Step 8: profile and boot default become the candidate. And the way back, when a gate after the switch fails.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::GateLog;
+use super::preflight::connect_word;
+use super::{GateLog, validate};
 use crate::event::Event;
 use crate::failure::{Exit, Failure, Reason};
 use crate::host::state::{Phase, State};
 use crate::host::supervisor::{Committed, Held, SupervisorError, put_profile_back, release_leftover};
-use crate::host::{Facts, Privilege, Session, Shell, facts};
+use crate::host::{Facts, Privilege, Script, Session, Shell, facts};
+
+/// How long a look at a host that went back may take.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Commits over the fresh connection and proves it: running = profile = boot default = candidate.
 ///
@@ -254,6 +258,46 @@ fn proven(held: &Held, mut failure: Failure) -> Failure {
     failure.exit(Exit::Unpublished)
 }
 
+/// Whether a host that has gone back lets somebody in who comes now, makes them root, and is what it says. What a candidate
+/// left outside of all units, a rule of the firewall or a route, the host itself cannot see.
+async fn found_back(session: &mut Session, held: &Held) -> Result<(), Vec<String>> {
+    let give_up = Instant::now() + held.lease + LOOK * 3;
+    let mut shell = loop {
+        let error = match validate::connect(session.endpoint(), LOOK).await {
+            Ok((shell, _)) => break shell,
+            Err(error) => error,
+        };
+        // A link that is down says nothing of the host; one over which the old connection answers does.
+        let old = session.run(&Script::new(":"), Privilege::User, LOOK).await;
+        if old.is_ok() || Instant::now() >= give_up {
+            let mut lines = vec![format!(
+                "it lets nobody in who comes now: {}",
+                connect_word(error.class)
+            )];
+            lines.extend(error.lines);
+            return Err(lines);
+        }
+    };
+    let script = facts::how_it_fares(&held.target, "");
+    match shell.run(&script, Privilege::Root, LOOK * 2).await {
+        Ok(output) => wrong_with(&Facts::parse(&output.text()), &held.previous),
+        Err(error) => Err(vec![error.failure(&held.target).what]),
+    }
+}
+
+/// What is not as a host that went back to `previous` says. Pure.
+fn wrong_with(facts: &Facts, previous: &str) -> Result<(), Vec<String>> {
+    let mut wrong = Vec::new();
+    if facts.here.running.as_deref() != Some(previous) {
+        let running = facts.here.running.as_deref().unwrap_or("nothing");
+        wrong.push(format!("it runs {running}"));
+    }
+    if !facts.complete || !facts.units_read {
+        wrong.push("its units cannot be read".to_owned());
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
 /// What a final state means for the exit; ends the supervisor, which has nothing more to do.
 async fn settled(
     log: &GateLog<'_>,
@@ -280,6 +324,15 @@ async fn settled(
     match state.phase {
         Phase::Reverted => {
             log.note(format!("{target} is back on {}", held.previous));
+            if let Err(wrong) = found_back(session, held).await {
+                failure.why.extend(state.reasons.iter().cloned());
+                failure.why.push(format!(
+                    "{target} says that it is back on what ran before, and that was not found so:"
+                ));
+                failure.why.extend(wrong.iter().map(|line| format!("  {line}")));
+                failure.next = steps.to_vec();
+                return failure.exit(Exit::NeedsPerson);
+            }
             if failure.reason == Reason::Link {
                 // It answers again: what was to be looked for while it did not is no help now.
                 failure.next = vec![format!(
@@ -314,5 +367,29 @@ async fn settled(
             failure.next = steps.to_vec();
             failure.exit(Exit::NeedsPerson)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s0_18_back_is_who_runs_it_and_can_say_so() {
+        let wrong = |text: &str| {
+            wrong_with(&Facts::parse(text), "/nix/store/a")
+                .err()
+                .unwrap_or_default()
+        };
+        assert!(wrong("running=/nix/store/a\nunits_read=1\ncomplete=1\n").is_empty());
+        assert_eq!(
+            wrong("running=/nix/store/b\nunits_read=1\ncomplete=1\n"),
+            ["it runs /nix/store/b"]
+        );
+        assert_eq!(
+            wrong("running=/nix/store/a\ncomplete=1\n"),
+            ["its units cannot be read"]
+        );
+        assert_eq!(wrong("").len(), 2);
     }
 }

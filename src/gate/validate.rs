@@ -140,7 +140,7 @@ pub async fn look_once(
 }
 
 /// A fresh connection, and what the last try before it said.
-async fn connect(
+pub(super) async fn connect(
     endpoint: &Endpoint,
     patience: Duration,
 ) -> Result<(Shell, Option<ConnectError>), ConnectError> {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::broken::{commit, must, says, snapshot, switches, with};
+use crate::hand::describe;
 use crate::infra::{expect, release, usual, with_config};
 use crate::s0::{HOSTS, SECOND, clean};
 
@@ -353,4 +354,35 @@ fn s0_18_wrong_address() {
 #[test]
 fn s0_18_deploy_user_without_sudo() {
     locked_out("s0-18d", "Bsudo");
+}
+
+/// The way back brings every unit back, and this rule is no unit's: the host finds nothing wrong with itself.
+#[test]
+fn s0_18_a_way_back_that_lets_nobody_in_is_for_a_person() {
+    let lab = usual("s0-18e");
+    release(&lab, "cortex");
+    let before = lab.running_system("cortex");
+    describe(
+        &lab,
+        "cortex",
+        "{ packages.hello = \"3.1\"; activation = \"/usr/sbin/nft 'table inet stray { chain input { type filter hook \
+         input priority 0; policy accept; tcp dport 22 tcp flags & (syn | ack) == syn drop; }; }'\"; }",
+    );
+    let out = expect(&lab, 5, &["release", "cortex"]);
+    says(
+        &out,
+        &[
+            "says that it is back on what ran before, and that was not found so",
+            "it lets nobody in who comes now",
+            "at the console",
+        ],
+    );
+    assert!(!out.stderr.contains("and that was checked"), "{out}");
+    assert_eq!(lab.running_system("cortex"), before);
+    // Somebody at the console takes it away.
+    must(&lab, "cortex", "root", "nft delete table inet stray");
+    let resumed = lab.nixgate(&["resume", "cortex"]);
+    assert!([0, 1, 4].contains(&resumed.status), "{resumed}");
+    lab.variant("cortex", "B");
+    release(&lab, "cortex");
 }
