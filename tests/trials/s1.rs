@@ -322,8 +322,8 @@ fn s1_12_a_reset_in_the_middle_of_the_switch_boots_the_old_system() {
     crate::hand::kill_operator(&lab, &mut run);
     lab.power_on("cortex");
     assert_eq!(lab.running_system("cortex"), before);
-    let out = lab.nixgate(&["resume", "cortex"]);
-    assert!([1, 4].contains(&out.status), "{out}");
+    let out = expect(&lab, 4, &["resume", "cortex"]);
+    assert!(out.stderr.contains("cortex is on what ran before"), "{out}");
     assert_eq!(refs(&lab), all);
     lab.variant("cortex", "B");
     release(&lab, "cortex");

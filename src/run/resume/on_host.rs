@@ -19,6 +19,7 @@ use crate::record::evidence::GateEvidence;
 use crate::run::back::take_back;
 use crate::run::deliver::unwanted;
 use crate::run::journal::{Step, Verb};
+use crate::run::reboot::{self, Next};
 use crate::run::{Run, reach, resolve};
 
 /// Brings the host to where the record is all that is missing; with the supervisor, where one still holds it.
@@ -117,6 +118,28 @@ pub(super) fn ended_untouched(target: &Target) -> Failure {
         "{target} is untouched, and nothing of the run is left there"
     ))
     .next(format!("git nixgate release {target}"))
+}
+
+/// The switch may have begun; whoever knew is gone, and the host is as it was.
+fn found_back(run: &Run<'_>) -> Failure {
+    let target = &run.target;
+    Failure::new(
+        Exit::Reverted,
+        Reason::Timeout,
+        format!("the run was cut off, and {target} is on what ran before"),
+    )
+    .why("running system, profile and boot default were looked at; nothing of the run is left there")
+    .next(format!("git nixgate health {target}"))
+    .next(again(run))
+}
+
+/// What the run was, to be typed once more.
+fn again(run: &Run<'_>) -> String {
+    let target = &run.target;
+    match &run.state.restores {
+        Some(name) if run.state.verb == Verb::Deploy => format!("git nixgate deploy {target} --to {name}"),
+        _ => format!("git nixgate {} {target}", run.state.verb.name()),
+    }
 }
 
 /// Waits until the supervisor is in a state that something can be decided from.
@@ -274,12 +297,7 @@ pub(super) async fn put_back(run: &Run<'_>, session: &mut Session, facts: &Facts
             Failure::new(Exit::Reverted, Reason::Reboot, what)
                 .why("its profile was the candidate already, and is what ran before again")
                 .next(format!("git nixgate health {target}"))
-                .next(match &run.state.restores {
-                    Some(name) if run.state.verb == Verb::Deploy => {
-                        format!("git nixgate deploy {target} --to {name}")
-                    }
-                    _ => format!("git nixgate {} {target}", run.state.verb.name()),
-                })
+                .next(again(run))
         }
         (back, boot) => {
             let mut failure = Failure::new(Exit::NeedsPerson, Reason::Boot, what);
@@ -323,8 +341,13 @@ async fn without_supervisor(
         return Ok(());
     }
     let previous = run.state.previous.clone().unwrap_or_default();
-    if here.running.as_deref() == Some(previous.as_str()) || run.state.step <= Step::Holding {
+    if run.state.step <= Step::Holding {
         return Err(ended_untouched(&target));
+    }
+    if here.running.as_deref() == Some(previous.as_str())
+        && reboot::next(here, &candidate, &previous) == Next::Previous
+    {
+        return Err(found_back(run));
     }
     let mut failure = Failure::new(
         Exit::NeedsPerson,
