@@ -102,3 +102,20 @@ fn a_repository_with_sha256_is_refused_before_any_work_because_nix_takes_none() 
         .replace("eval --raw", "eval");
     assert_eq!(lab.sh("forge", "root", &same).text(), "1");
 }
+
+#[test]
+fn s2_21_a_secret_that_a_record_would_have_to_say_is_refused_before_the_switch() {
+    let lab = crate::infra::usual("unsayable");
+    lab.variant("cortex", "B");
+    let before = (lab.running_system("cortex"), crate::infra::refs(&lab));
+    // A common variable of a CI's cache, whose value is a word that each record has.
+    let out = crate::hand::at_desk(&lab, "CACHE_KEY=$(uname -m)-linux git nixgate release cortex");
+    assert_eq!(out.status, 2, "{out}");
+    assert!(out.stderr.contains("CACHE_KEY"), "{out}");
+    assert_eq!(
+        (lab.running_system("cortex"), crate::infra::refs(&lab)),
+        before,
+        "{out}"
+    );
+    crate::infra::release(&lab, "cortex");
+}
