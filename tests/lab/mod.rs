@@ -172,6 +172,19 @@ impl Lab {
         self.must(&["closure", host, name])
     }
 
+    /// Makes a host one of a kind: runs `kinds/<kind>.sh` as its root.
+    #[track_caller]
+    pub fn kind(&self, host: &str, kind: &str) {
+        self.kind_with(host, kind, &[]);
+    }
+
+    /// The same with arguments for the script.
+    #[track_caller]
+    pub fn kind_with(&self, host: &str, kind: &str, args: &[&str]) {
+        let said = self.must(&[&["kind", host, kind], args].concat());
+        assert_eq!(said, "", "kind {kind} on {host}");
+    }
+
     #[track_caller]
     pub fn cut(&self, host: &str) {
         self.must(&["cut", host]);

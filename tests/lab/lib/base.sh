@@ -9,6 +9,8 @@ root=$1
 suite=${NIXGATE_LAB_SUITE:-trixie}
 packages=systemd,systemd-sysv,dbus,openssh-server,git,busybox-static,iproute2,iputils-ping,ca-certificates,sqlite3,curl
 packages+=,sudo,procps,nftables,jq,gawk,systemd-boot-tools,less,hostname,netcat-openbsd
+# for kinds of hosts: login shells, and what people have instead of sudo
+packages+=,zsh,fish,tcsh,sudo-rs,opendoas
 
 debootstrap --variant=minbase --include="$packages" "$suite" "$root"
 
