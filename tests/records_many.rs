@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use git_nixgate::command::hook;
+use git_nixgate::git::Known;
 use git_nixgate::git::{Repo, Which};
-use git_nixgate::record::Secrets;
 use support::{NOON, Work, many, target, utc};
 
 const LIMIT: Duration = Duration::from_millis(50);
@@ -90,15 +90,15 @@ fn answers_take_no_longer_with_a_hundred_thousand_records() {
         old.oid
     );
     let pushed = best("pre-push of a release", || {
-        hook::pre_push(&dir, "origin", "url", lines.as_bytes(), |_| Secrets::default()).unwrap()
+        hook::pre_push(&dir, "origin", "url", lines.as_bytes(), |_| Known::default()).unwrap()
     });
     let rewound = format!("x {} refs/heads/release/cortex {}\n", old.commit, new.commit);
     let refused = best("pre-push of a rewind", || {
-        hook::pre_push(&dir, "origin", "url", rewound.as_bytes(), |_| Secrets::default()).unwrap_err()
+        hook::pre_push(&dir, "origin", "url", rewound.as_bytes(), |_| Known::default()).unwrap_err()
     });
     let other = format!("x {} refs/heads/main {}\n", new.commit, old.commit);
     best("pre-push of anything else", || {
-        hook::pre_push(&dir, "origin", "url", other.as_bytes(), |_| Secrets::default()).unwrap()
+        hook::pre_push(&dir, "origin", "url", other.as_bytes(), |_| Known::default()).unwrap()
     });
     best("the whole ledger of one target, 1000 records", || {
         open(&dir).ledger(&cortex, Which::Local).unwrap().unwrap()

@@ -6,10 +6,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Reason};
-use crate::git::{PushSide, Repo, RepoView, TagsThere, is_ours};
+use crate::git::{Known, PushSide, Repo, RepoView, TagsThere, is_ours};
 use crate::record::parse::oid;
 use crate::record::rules::{self, Update};
-use crate::record::{Oid, Secrets, text};
+use crate::record::{Oid, text};
 
 const PRE_PUSH: &str = include_str!("../../hooks/pre-push");
 const PRE_RECEIVE: &str = include_str!("../../hooks/pre-receive");
@@ -113,18 +113,18 @@ fn by_hand(repo: &Repo, path: &Path, name: &str, server: bool) -> Vec<String> {
     lines
 }
 
-/// Judges a push before it leaves. `remote` and `url` are the hook's two arguments; `secrets` gives the values that no
+/// Judges a push before it leaves, and returns what should be said although it passes. `remote` and `url` are the hook's two arguments; `secrets` gives the values that no
 /// record may hold, and is asked only when a release is pushed.
 pub fn pre_push(
     dir: &Path,
     remote: impl AsRef<OsStr>,
     url: impl AsRef<OsStr>,
     stdin: &[u8],
-    secrets: impl FnOnce(&Repo) -> Secrets,
-) -> Result<(), Failure> {
+    secrets: impl FnOnce(&Repo) -> Known,
+) -> Result<Vec<String>, Failure> {
     let updates = parse_pre_push(stdin)?;
     if !updates.iter().any(|u| rules::is_guarded(&u.ref_name)) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     // Any bytes may name a folder. Refs are kept under a remote's name, so one that has those is a URL.
     let (url, remote) = (url.as_ref(), remote.as_ref());
@@ -141,20 +141,26 @@ pub fn pre_push(
         // What commits ask for is no matter here: they are what is judged.
         trust: repo.trust(false, "")?,
         tags: TagsThere::default(),
+        warnings: Default::default(),
     };
     let to = if is_url || remote.is_empty() {
         "the remote".to_owned()
     } else {
         text::shown(&remote)
     };
-    answer(&rules::judge(&updates, &view), &to)
+    answer(&rules::judge(&updates, &view), &to)?;
+    Ok(view.warnings.into_inner())
 }
 
-/// Judges a push where it arrives.
-pub fn pre_receive(dir: &Path, stdin: &[u8], secrets: impl FnOnce(&Repo) -> Secrets) -> Result<(), Failure> {
+/// Judges a push where it arrives, and returns what should be said although it passes.
+pub fn pre_receive(
+    dir: &Path,
+    stdin: &[u8],
+    secrets: impl FnOnce(&Repo) -> Known,
+) -> Result<Vec<String>, Failure> {
     let updates = parse_pre_receive(stdin)?;
     if !updates.iter().any(|u| rules::is_guarded(&u.ref_name)) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let repo = Repo::open(dir)?;
     let view = RepoView {
@@ -164,8 +170,10 @@ pub fn pre_receive(dir: &Path, stdin: &[u8], secrets: impl FnOnce(&Repo) -> Secr
         // What commits ask for is no matter here: they are what is judged.
         trust: repo.trust(false, "")?,
         tags: TagsThere::default(),
+        warnings: Default::default(),
     };
-    answer(&rules::judge(&updates, &view), "this repository")
+    answer(&rules::judge(&updates, &view), "this repository")?;
+    Ok(view.warnings.into_inner())
 }
 
 fn answer(refusals: &[rules::Refusal], to: &str) -> Result<(), Failure> {

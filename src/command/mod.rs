@@ -189,11 +189,15 @@ fn hooks(args: cli::Hook, ui: &Ui) -> Outcome {
             Ok(Exit::Done)
         }
         cli::Hook::PrePush { remote, url } => {
-            hook::pre_push(Path::new("."), remote, url, &stdin()?, run::secrets)?;
+            for warning in hook::pre_push(Path::new("."), remote, url, &stdin()?, run::known_secrets)? {
+                ui.note(&format!("warning: {warning}"));
+            }
             Ok(Exit::Done)
         }
         cli::Hook::PreReceive => {
-            hook::pre_receive(Path::new("."), &stdin()?, run::secrets)?;
+            for warning in hook::pre_receive(Path::new("."), &stdin()?, run::known_secrets)? {
+                ui.note(&format!("warning: {warning}"));
+            }
             Ok(Exit::Done)
         }
     }

@@ -31,4 +31,4 @@ pub use repo::{ObjectFormat, Repo};
 pub use sign::{Format, Identity, Signing};
 pub use trust::{Signed, Signers, Trust};
 pub use verified::Verified;
-pub use view::{PushSide, RepoView, TagsThere};
+pub use view::{Known, PushSide, RepoView, TagsThere};

@@ -6,7 +6,7 @@ use super::program::Broken;
 use super::remote::RemoteRefs;
 use super::repo::Repo;
 use super::trust::Trust;
-use super::view::{PushSide, RepoView, TagsThere};
+use super::view::{Known, PushSide, RepoView, TagsThere};
 use crate::failure::{Exit, Failure, Reason};
 use crate::record::rules::{self, Update};
 use crate::record::{Oid, RecordName, Target, Utc};
@@ -171,10 +171,11 @@ impl Repo {
                 // All of them are among the updates.
                 url: None,
             },
-            secrets: crate::record::Secrets::default(),
+            secrets: Known::default(),
             // What was made here was judged when it was made; the other side has its own mind.
             trust: Trust::default(),
             tags: TagsThere::default(),
+            warnings: Default::default(),
         };
         let refusals = rules::judge(&updates, &view);
         if !refusals.is_empty() {

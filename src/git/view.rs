@@ -23,9 +23,28 @@ pub enum PushSide {
 pub struct RepoView<'a> {
     pub repo: &'a Repo,
     pub side: PushSide,
-    pub secrets: Secrets,
+    pub secrets: Known,
     pub trust: Trust,
     pub tags: TagsThere,
+    /// What is no reason to refuse the push, and should be said.
+    pub warnings: RefCell<Vec<String>>,
+}
+
+/// The values that a record may not hold.
+pub struct Known {
+    /// What is known here: by the environment, git's configuration and Nix's.
+    pub here: Secrets,
+    /// What the configuration of a record's own commit says. Today's configuration is no judge of an old record.
+    pub at: fn(&Repo, &Oid) -> Secrets,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Known {
+            here: Secrets::default(),
+            at: |_, _| Secrets::default(),
+        }
+    }
 }
 
 /// The record tags of a remote, asked for once a target. Git does not tell a hook of tags that are there already, so a
@@ -103,7 +122,21 @@ impl View for RepoView<'_> {
         self.repo.signed(record, &self.trust).map(|_| ())
     }
 
-    fn secrets(&self) -> Option<&Secrets> {
-        Some(&self.secrets)
+    /// Tokens and passwords that are known here, and all but words of what the record's commit configures. Users, hosts
+    /// and folders are words that a text may hold for other reasons: a warning.
+    fn leaks(&self, record: &Record) -> usize {
+        let mut all = (self.secrets.at)(self.repo, &record.commit);
+        let mut refused = all.without_words();
+        refused.extend(self.secrets.here.keys());
+        let leaks = record.leaks(&refused);
+        all.extend(self.secrets.here.clone());
+        let words = record.leaks(&all).saturating_sub(leaks);
+        if leaks == 0 && words > 0 {
+            self.warnings.borrow_mut().push(format!(
+                "{} holds in {words} place(s) what configuration or environment know as a user, a host or a folder",
+                record.name
+            ));
+        }
+        leaks
     }
 }

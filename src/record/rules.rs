@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
+use super::Oid;
 use super::ledger::{self, Ledger};
 use super::name::{Kind, RecordName, Target};
 use super::parse::{Defect, Record};
-use super::{Oid, Secrets};
 
 /// One ref of a push. `None` is the all-zero id: created from nothing, or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +56,9 @@ pub trait View {
     fn trusted(&self, _record: &Record) -> Result<(), Defect> {
         Ok(())
     }
-    /// Values that must not leave in a record.
-    fn secrets(&self) -> Option<&Secrets> {
-        None
+    /// How many places of a record hold a value that must not leave in it.
+    fn leaks(&self, _record: &Record) -> usize {
+        0
     }
 }
 
@@ -202,7 +202,7 @@ impl Judge<'_> {
         };
         let record = Record::parse(new, &raw, Some(&update.ref_name))
             .map_err(|defect| ("record-malformed", defect.to_string(), release(target)))?;
-        let leaks = self.view.secrets().map_or(0, |secrets| record.leaks(secrets));
+        let leaks = self.view.leaks(&record);
         if leaks > 0 {
             let why =
                 format!("{name} holds in {leaks} place(s) what configuration or environment keep secret");

@@ -73,6 +73,15 @@ impl Secrets {
         self.words.retain(|word| !said(word));
     }
 
+    /// All but the words: a user's or a host's name may be a word of any sentence.
+    #[must_use]
+    pub fn without_words(&self) -> Secrets {
+        Secrets {
+            words: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// Tokens and passwords alone.
     #[must_use]
     pub fn keys(&self) -> Secrets {

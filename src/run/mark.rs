@@ -146,7 +146,7 @@ fn marking<'a>(run: &Run<'a>, mark: &'a Mark<'_>) -> Marking<'a> {
         subject: &mark.commit.subject,
         restores: mark.restores.clone(),
         withdraws: mark.withdraws.clone(),
-        secrets: secrets_of(run.world.repo, &run.target, mark.settings),
+        secrets: secrets_of(run.world.repo, &run.target, mark.settings, &mark.commit.id),
     }
 }
 

@@ -63,7 +63,7 @@ pub use release::{CheckOptions, ReleaseOptions, check, release};
 pub use resolve::{at_commit, settings_of};
 pub use restore::{Mode, RestoreOptions, deploy, rollback};
 pub use resume::resume;
-pub use secrets::secrets;
+pub use secrets::{known_secrets, secrets, secrets_of};
 pub use stop::{Fate, Stop};
 pub use trust::of as trust_of;
 

@@ -5,31 +5,47 @@ use std::path::Path;
 
 use crate::config::{self, Probe, Settings};
 use crate::failure::Failure;
-use crate::git::Repo;
-use crate::record::{Secrets, Target, secrets::userinfo};
+use crate::git::{Known, Repo};
+use crate::record::{Oid, Secrets, Target, secrets::userinfo};
 
-/// What is known in a clone, whatever the target, with HEAD's file: for the hooks and for journals. A file with faults is
-/// read as far as it goes; where there is none, git's configuration, Nix's and the environment are all there is.
+/// What is known in a clone, whatever the target, with HEAD's file: for journals, and a part of what no record holds.
 pub fn secrets(repo: &Repo) -> Secrets {
-    let file = repo
-        .resolve("HEAD")
-        .and_then(|head| repo.read_file(&head.id, Path::new(config::FILE)));
+    let mut all = everywhere(repo);
+    if let Ok(head) = repo.resolve("HEAD") {
+        all.extend(configured(repo, &head.id));
+    }
+    all
+}
+
+/// What the hooks judge records by. All of it is taken out of a record when it is written, see [`secrets_of`].
+pub fn known_secrets(repo: &Repo) -> Known {
+    Known {
+        here: everywhere(repo),
+        at: configured,
+    }
+}
+
+/// What a record of this target's commit must not hold: what the hooks will look for, and how the run reached its hosts.
+pub fn secrets_of(repo: &Repo, target: &Target, settings: &Settings, commit: &Oid) -> Secrets {
+    let mut all = secrets(repo);
+    all.extend(configured(repo, commit));
+    reached(settings, &mut all);
+    all.allow(|word| word == target.as_str());
+    all
+}
+
+/// How a commit's file says that hosts are reached, every target's: a record may name another's. A file with faults is read
+/// as far as it goes; one that is missing says nothing.
+fn configured(repo: &Repo, commit: &Oid) -> Secrets {
+    let file = repo.read_file(commit, Path::new(config::FILE));
     let text = file.ok().flatten().unwrap_or_default();
     let (config, _) = config::parse_leniently(&String::from_utf8_lossy(&text));
-    let mut all = everywhere(repo);
+    let mut all = Secrets::default();
     for settings in config.targets.values() {
         reached(settings, &mut all);
     }
     // One target's host may be another's name, and a name stands in every record.
     all.allow(|word| config.targets.keys().any(|target| target.as_str() == word));
-    all
-}
-
-/// What a record of this target must not hold: the addresses and users of its hosts beside what is known everywhere.
-pub fn secrets_of(repo: &Repo, target: &Target, settings: &Settings) -> Secrets {
-    let mut all = everywhere(repo);
-    reached(settings, &mut all);
-    all.allow(|word| word == target.as_str());
     all
 }
 

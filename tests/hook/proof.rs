@@ -1,7 +1,7 @@
 //! What cannot be decided is refused, and what is refused says why.
 
 use git_nixgate::command::hook;
-use git_nixgate::record::Secrets;
+use git_nixgate::git::Known;
 
 use crate::support::*;
 use crate::{Hooked, LEDGER, POINTER};
@@ -74,7 +74,7 @@ fn a_refusal_says_what_why_and_what_next() {
         first.oid
     );
     let failure = hook::pre_push(&h.ada.path, "origin", "url", lines.as_bytes(), |_| {
-        Secrets::default()
+        Known::default()
     })
     .unwrap_err();
     let text = format!(
@@ -132,7 +132,7 @@ fn a_ledger_comes_to_an_empty_server_with_all_its_tags_or_not_at_all() {
     // What stays as it is, is not judged: not even what nobody could read.
     let same = format!("x {0} refs/heads/release/cortex {0}\n", "1".repeat(40));
     hook::pre_push(&h.ada.path, "origin", "url", same.as_bytes(), |_| {
-        Secrets::default()
+        Known::default()
     })
     .unwrap();
 }

@@ -19,7 +19,7 @@ fn held(lab: &crate::lab::Lab, refs: &str) -> String {
 }
 
 #[test]
-fn s2_21_a_token_is_in_no_record_no_journal_and_nothing_of_the_host() {
+fn s2_21_r2_a_token_is_in_no_record_no_journal_and_nothing_of_the_host() {
     let lab = usual("leaks");
     let run = |exit: i32, command: &str| {
         let out = at_desk(&lab, &format!("GITHUB_TOKEN={TOKEN} git nixgate {command}"));
@@ -41,12 +41,14 @@ fn s2_21_a_token_is_in_no_record_no_journal_and_nothing_of_the_host() {
     let failed = run(0, "log cortex --failed");
     assert!(!failed.stdout.contains(TOKEN), "{failed}");
 
-    // A commit says it in its subject; its record does not, and passes the hook.
+    // A commit says it in its subject, and words that are another target's user and host; its record does not, and passes
+    // the hook.
     good(&lab, "cortex", 1);
     desk(
         &lab,
         &format!(
-            "git commit -q --amend -m 'cortex: {TOKEN} for jarvis' && git config remote.other.url https://op:{TOKEN}@git.example.org/x"
+            "printf '[target.web]\\nuser = \"deploy\"\\nhost = \"postgres\"\\n' >>.nixgate.toml && \
+             git commit -aq --amend -m 'cortex: {TOKEN} for jarvis, deploy on postgres' && git config remote.other.url https://op:{TOKEN}@git.example.org/x"
         ),
     );
     run(0, "release cortex");
@@ -59,7 +61,7 @@ fn s2_21_a_token_is_in_no_record_no_journal_and_nothing_of_the_host() {
         "git cat-file tag $(git rev-parse refs/nixgate/ledger/cortex)",
     );
     assert!(
-        record.contains(": cortex: [redacted] for [redacted]\n"),
+        record.contains(": cortex: [redacted] for [redacted], [redacted] on [redacted]\n"),
         "{record}"
     );
     run(0, "verify --remote");
