@@ -362,6 +362,9 @@ pub struct Verify {
 pub struct Publish {
     /// Only this target
     pub target: Option<String>,
+    /// After a fork: take the remote's records, and give up those here that lost to them
+    #[arg(long, requires = "target")]
+    pub take_theirs: bool,
 }
 
 #[derive(Debug, Args)]

@@ -211,6 +211,11 @@ pub(super) fn publish(args: cli::Publish, ui: &Ui) -> ui::Outcome {
             Err(_) if waits(target)? => run::recorded_remote(&repo, target)?,
             Err(failure) => return Err(failure),
         };
+        if args.take_theirs {
+            for lost in wait(run::take_theirs(&repo, target, &remote))? {
+                ui.note(&format!("{lost} lost to the remote's records and is given up"));
+            }
+        }
         match wait(run::publish(world(&repo, ui, &asker, &stop), target, &remote)) {
             Ok(names) => all.extend(names),
             Err(failure) if targets.len() == 1 => return Err(failure),

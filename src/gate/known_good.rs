@@ -130,7 +130,10 @@ impl Marking<'_> {
                 (Published::Later(unpublished(later, &self.target)), None)
             }
             RemoteSide::Ready { name, refs } => {
-                let all = set.insert(self.repo.unpublished(&self.target, refs)?.unwrap_or(RecordSet {
+                let waiting = self.repo.unpublished(&self.target, refs)?;
+                // A chain that does not end with our record is no news of it: our push has to win or lose.
+                let with_ours = waiting.filter(|set| set.ledger == made.oid);
+                let all = set.insert(with_ours.unwrap_or(RecordSet {
                     records: vec![(made.name.clone(), made.oid)],
                     pointer: None,
                     ledger: made.oid,

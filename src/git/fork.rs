@@ -7,7 +7,17 @@ use super::ledger::{Relation, Which};
 use super::refs::{Pending, change, pending_ref};
 use super::repo::Repo;
 use crate::failure::Failure;
-use crate::record::{Kind, Ledger, Oid, Record, Target, rules};
+use crate::record::{Kind, Ledger, Oid, Record, RecordName, Target, rules};
+
+/// Records here that lost to the remote's line.
+struct Fork {
+    theirs: Ledger,
+    /// The ledger here.
+    local: Option<Oid>,
+    /// By their number.
+    lost: BTreeMap<u64, Record>,
+    dropped: Vec<Pending>,
+}
 
 impl Repo {
     /// The pending records on one line with the ledger here, lowest number first. The others lost to a record that was
@@ -28,9 +38,17 @@ impl Repo {
         Ok(waiting)
     }
 
+    /// The ledger here; in a clone that has records and no ledger, the head of their chain.
+    fn known_head(&self, target: &Target) -> Result<Option<Oid>, Failure> {
+        match self.ledger_head(target, Which::Local)? {
+            Some(head) => Ok(Some(head)),
+            None => self.ledger_head(target, Which::Tags),
+        }
+    }
+
     /// The newest record made here: what the next one continues, published or not.
     pub fn own_head(&self, target: &Target) -> Result<Option<Oid>, Failure> {
-        let local = self.ledger_head(target, Which::Local)?;
+        let local = self.known_head(target)?;
         let Some(newest) = self.waiting(target)?.pop() else {
             return Ok(local);
         };
@@ -42,18 +60,52 @@ impl Repo {
 
     /// Refuses a fork, by name: who made which record on which side. A pending record whose number the remote gave to
     /// another one is a fork too, wherever the ledger here stands.
-    pub fn refuse_fork(&self, target: &Target, remote: &str) -> Result<Relation, Failure> {
-        let relation = self.relation(target, remote)?;
+    pub fn refuse_fork(&self, target: &Target, remote: &str) -> Result<(), Failure> {
+        let Some(fork) = self.fork(target, remote)? else {
+            return Ok(());
+        };
+        let mut failure = Failure::refused(format!(
+            "the ledger of {target} here and the one of {remote} went different ways (fork)"
+        ));
+        let newest = fork.lost.values().next_back();
+        let sides = newest.map(|record| ("here", record)).into_iter();
+        for (side, r) in sides.chain([(remote, fork.theirs.head())]) {
+            let who = format!("{} <{}>", r.tagger_name, r.tagger_mail);
+            failure = failure.why(format!("{side}: {} by {who} at {}", r.name, r.time.rfc3339()));
+        }
+        Err(failure.next(format!("git nixgate log {target}")).next(format!(
+            "git nixgate publish {target} --take-theirs    # gives up the records here that lost"
+        )))
+    }
+
+    /// Takes the remote's line, as last fetched, in place of the records here that lost to it, all at once. Returns their
+    /// names, oldest first; none where nothing lost.
+    ///
+    /// # Errors
+    /// A ledger that does not hold (exit 3), or refs that cannot be set.
+    pub fn take_theirs(&self, target: &Target, remote: &str) -> Result<Vec<RecordName>, Failure> {
+        let Some(fork) = self.fork(target, remote)? else {
+            return Ok(Vec::new());
+        };
+        self.transaction(
+            &format!("the records of {target} that lost cannot be given up"),
+            &self.give_way(&fork)?,
+        )?;
+        Ok(fork.lost.into_values().map(|record| record.name).collect())
+    }
+
+    /// The records here that lost to the remote's as last fetched; `None` where none did.
+    fn fork(&self, target: &Target, remote: &str) -> Result<Option<Fork>, Failure> {
         let pending = self.pending(target)?;
-        if relation != Relation::Fork && pending.is_empty() {
-            return Ok(relation);
+        if pending.is_empty() && self.relation(target, remote)? != Relation::Fork {
+            return Ok(None);
         }
         let Some(theirs) = self.ledger(target, Which::Remote(remote))? else {
-            return Ok(relation);
+            return Ok(None);
         };
         let local = self.ledger_head(target, Which::Local)?;
         let mut lost: BTreeMap<u64, Record> = BTreeMap::new();
-        let mut dropped: Vec<&Pending> = Vec::new();
+        let mut dropped: Vec<Pending> = Vec::new();
         for (oid, waits) in pending
             .iter()
             .map(|p| (p.oid, Some(p)))
@@ -64,44 +116,31 @@ impl Repo {
             };
             let losers = losers(&ours, &theirs);
             if !losers.is_empty() {
-                dropped.extend(waits);
+                dropped.extend(waits.cloned());
             }
             lost.extend(losers.into_iter().map(|record| (record.seq, record.clone())));
         }
-        let Some(newest) = lost.values().next_back() else {
-            return Ok(relation);
-        };
-        let mut failure = Failure::refused(format!(
-            "the ledger of {target} here and the one of {remote} went different ways (fork)"
-        ));
-        for (side, r) in [("here", newest), (remote, theirs.head())] {
-            let who = format!("{} <{}>", r.tagger_name, r.tagger_mail);
-            failure = failure.why(format!("{side}: {} by {who} at {}", r.name, r.time.rfc3339()));
-        }
-        let lines = self.give_way(&theirs, local, &lost, &dropped)?;
-        let quoted: Vec<String> = lines
-            .iter()
-            .map(|line| format!("'{}'", line.trim_end()))
-            .collect();
-        Err(failure.next(format!("git nixgate log {target}")).next(format!(
-            "printf '%s\\n' {} | git update-ref --stdin    # keep theirs",
-            quoted.join(" ")
-        )))
+        Ok((!lost.is_empty()).then_some(Fork {
+            theirs,
+            local,
+            lost,
+            dropped,
+        }))
     }
 
     /// The lines of `git update-ref --stdin` after which the remote's line is the only one here.
-    fn give_way(
-        &self,
-        theirs: &Ledger,
-        local: Option<Oid>,
-        lost: &BTreeMap<u64, Record>,
-        dropped: &[&Pending],
-    ) -> Result<Vec<String>, Failure> {
+    fn give_way(&self, fork: &Fork) -> Result<Vec<String>, Failure> {
+        let Fork {
+            theirs,
+            local,
+            lost,
+            dropped,
+        } = fork;
         let (target, zero) = (theirs.target(), self.zero());
         let mut lines = Vec::new();
         let head = theirs.head().oid;
-        if local != Some(head) {
-            lines.push(change(&rules::ledger_ref(target), Some(head), local, zero));
+        if *local != Some(head) {
+            lines.push(change(&rules::ledger_ref(target), Some(head), *local, zero));
         }
         for p in dropped {
             lines.push(change(&pending_ref(target, p.seq), None, Some(p.oid), zero));

@@ -35,6 +35,8 @@ pub enum PushError {
     Unreachable(Vec<String>),
     /// The remote, or a hook, said no; or the push would break a rule.
     Refused(Vec<String>),
+    /// The record's tag is there, and its ledger is not.
+    Hidden,
 }
 
 impl PushError {
@@ -63,6 +65,37 @@ impl PushError {
                 failure.why = lines.clone();
                 failure.next(format!("git nixgate publish {target}"))
             }
+            PushError::Hidden => hidden(remote, target).exit(Exit::Unpublished),
+        }
+    }
+}
+
+/// A remote that has the records' tags and not their ledger.
+fn hidden(remote: &str, target: &Target) -> Failure {
+    Failure::failed(
+        Reason::Remote,
+        format!(
+            "{remote} has the records of {target} and not their ledger: it hides or refuses refs/nixgate"
+        ),
+    )
+    .why(
+        "there: git config --get-all transfer.hideRefs; git config --get-all receive.hideRefs; and its hooks",
+    )
+    .next(format!(
+        "git nixgate publish {target}    # once the remote takes refs/nixgate/ledger/*"
+    ))
+}
+
+impl RemoteRefs {
+    /// Records that were published have their ledger there too. Asked before a host is touched: the next record could not be
+    /// published either.
+    ///
+    /// # Errors
+    /// Exit 1 where the tags are there and the ledger is not.
+    pub fn refuse_hidden(&self, remote: &str, target: &Target) -> Result<(), Failure> {
+        match self.ledger.is_none() && !self.records.is_empty() {
+            true => Err(hidden(remote, target).why("or it is a copy that was made without them")),
+            false => Ok(()),
         }
     }
 }
@@ -296,6 +329,14 @@ impl Repo {
         };
         let moved = now.ledger != expected.ledger || now.pointer != expected.pointer;
         let ours = now.ledger == Some(set.ledger);
+        // A remote that hides refs/nixgate takes the rest of an atomic push.
+        let tags = set
+            .records
+            .iter()
+            .all(|(name, oid)| now.records.get(name) == Some(oid));
+        if tags && !ours && now.ledger == expected.ledger {
+            return PushError::Hidden;
+        }
         if !moved || ours {
             return error;
         }

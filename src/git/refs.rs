@@ -1,6 +1,7 @@
 //! Writing refs. A record is made in three moves, each of which leaves something that the next run understands: the
 //! tag object under `pending`, the push, and one local transaction that ends with `pending` gone.
 
+use super::ledger::Which;
 use super::publish::RecordSet;
 use super::repo::Repo;
 use crate::failure::{Failure, Reason};
@@ -258,6 +259,25 @@ impl Repo {
         self.transaction(
             "the remote's ledger cannot be taken",
             &[change(&name, theirs, ours, self.zero())],
+        )
+    }
+
+    /// Makes the ledger here where this clone has the target's records and no ledger: the remote's as last fetched, or the
+    /// chain of the tags, as in a copy made by a plain `git clone`. Without it a new record would begin a second chain.
+    ///
+    /// # Errors
+    /// A chain that does not hold (exit 3).
+    pub fn adopt_records(&self, target: &Target, remote: Option<&str>) -> Result<(), Failure> {
+        if self.ledger_head(target, Which::Local)?.is_some() {
+            return Ok(());
+        }
+        let which = self.best(target, remote)?;
+        let Some(head) = self.ledger(target, which)?.map(|ledger| ledger.head().oid) else {
+            return Ok(());
+        };
+        self.transaction(
+            &format!("the ledger of {target} cannot be made"),
+            &[change(&rules::ledger_ref(target), Some(head), None, self.zero())],
         )
     }
 

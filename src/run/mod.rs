@@ -57,7 +57,7 @@ pub use live::live_defects;
 pub use logs::{LogsOptions, logs};
 pub use plan::{PlanOptions, Planned, plan};
 pub use prune::{PruneOptions, Pruned, prune};
-pub use publish::{publish, recorded_remote};
+pub use publish::{publish, recorded_remote, take_theirs};
 pub use reach::{endpoint, health, live};
 pub use release::{CheckOptions, ReleaseOptions, check, release};
 pub use resolve::{at_commit, settings_of};

@@ -5,7 +5,7 @@ use crate::event::Event;
 use crate::failure::{Exit, Failure};
 use crate::gate::known_good::RemoteSide;
 use crate::git::{PushError, Repo};
-use crate::record::Target;
+use crate::record::{RecordName, Target};
 
 /// Where the records of a target go that HEAD's file does not name any more: as the newest one's commit says, else to
 /// the default remote.
@@ -19,6 +19,15 @@ pub fn recorded_remote(repo: &Repo, target: &Target) -> Result<String, Failure> 
         .and_then(|commit| resolve::at_commit(repo, &commit).ok())
         .and_then(|config| resolve::settings_of(&config, target).ok());
     Ok(settings.unwrap_or_default().remote)
+}
+
+/// After a fork: fetches the remote's records and takes them in place of those here that lost. Returns the losers' names.
+///
+/// # Errors
+/// The remote cannot be reached, or its ledger does not hold.
+pub async fn take_theirs(repo: &Repo, target: &Target, remote: &str) -> Result<Vec<RecordName>, Failure> {
+    repo.fetch(remote, target).await?;
+    repo.take_theirs(target, remote)
 }
 
 /// What was published: the records' names, none if there was nothing to do.

@@ -51,6 +51,7 @@ pub(super) fn marking_possible(
     let mut blocking = repo.blocking_refs(target)?;
     if let RemoteSide::Ready { name, refs } = remote {
         push?;
+        refs.refuse_hidden(name, target)?;
         blocking.extend(
             refs.blocking
                 .iter()

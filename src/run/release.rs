@@ -406,7 +406,14 @@ async fn judged(
         marking_possible(repo, &target, &remote, push)?;
     }
     let carried = fit.facts.record_base64.as_deref();
-    resolve::refuse_unknown_record(&target, ledger.as_ref(), carried, options.supersede, &mut run.log)?;
+    resolve::refuse_unknown_record(
+        repo,
+        &target,
+        ledger.as_ref(),
+        carried,
+        options.supersede,
+        &mut run.log,
+    )?;
     drift(run, ledger.as_ref(), &fit.facts);
     run.log.pass("");
     Ok(Ready {

@@ -156,10 +156,11 @@ fn few(names: &[String]) -> String {
 /// here: see [`RemoteSide::Away`].
 pub async fn remote_side(repo: &Repo, remote: &str, target: &Target) -> Result<RemoteSide, Failure> {
     if remote.is_empty() || !repo.has_remotes()? {
+        repo.adopt_records(target, None)?;
         return Ok(RemoteSide::None);
     }
     let name = remote.to_owned();
-    match repo.fetch(remote, target).await {
+    let side = match repo.fetch(remote, target).await {
         Ok(fetched) => {
             // A record that lost would be judged on, and pushed against, for ever: it goes before anything else.
             repo.refuse_fork(target, remote)?;
@@ -181,7 +182,9 @@ pub async fn remote_side(repo: &Repo, remote: &str, target: &Target) -> Result<R
             Ok(RemoteSide::Away { name, failure })
         }
         Err(failure) => Err(failure),
-    }
+    }?;
+    repo.adopt_records(target, Some(remote))?;
+    Ok(side)
 }
 
 /// The target's chain as it stands here; in a clone that never ran `init`, as its tags say.
@@ -248,6 +251,7 @@ pub fn refuse_rewind(
 /// # Errors
 /// Exit 3: who, when, and the way out.
 pub fn refuse_unknown_record(
+    repo: &Repo,
     target: &Target,
     ledger: Option<&Ledger>,
     carried: Option<&str>,
@@ -267,16 +271,30 @@ pub fn refuse_unknown_record(
     }
     // Its id is not needed to say what it is.
     let null = Oid::null(gix::hash::Kind::Sha1);
-    let what = match crate::record::Record::parse(null, &raw, None) {
+    let record = crate::record::Record::parse(null, &raw, None);
+    let tag = record.as_ref().ok().map(|record| record.name.ref_name());
+    let here = tag.is_some_and(|tag| matches!(repo.reference(&tag), Ok(Some(_))));
+    let what = match &record {
         Ok(record) => format!(
-            "{target} carries the record {} by {}, which is neither here nor on the remote",
-            record.name, record.tagger_name
+            "{target} carries the record {} by {}, which is {}",
+            record.name,
+            record.tagger_name,
+            match here {
+                true => format!("a tag here, but not in the ledger of {target}"),
+                false => "not among the records here".to_owned(),
+            }
         ),
         Err(_) => format!("{target} carries a record that cannot be read"),
     };
     if supersede {
         log.warn(format!("superseded: {what}"));
         return Ok(());
+    }
+    if here {
+        return Err(Failure::new(Exit::Refused, Reason::Record, what)
+            .why("its tag came without the ledger, or another record took its place")
+            .next("git fetch")
+            .next(format!("git nixgate verify {target}")));
     }
     Err(Failure::new(Exit::Refused, Reason::Record, what)
         .why("another clone released it and did not publish, or the remote shows an old state")

@@ -178,7 +178,14 @@ async fn drive(
         repo.try_sign()?;
     }
     let carried = fit.facts.record_base64.as_deref();
-    resolve::refuse_unknown_record(&target, Some(ledger), carried, options.supersede, &mut run.log)?;
+    resolve::refuse_unknown_record(
+        repo,
+        &target,
+        Some(ledger),
+        carried,
+        options.supersede,
+        &mut run.log,
+    )?;
     let choice = match asked {
         Some(choice) => choice,
         None => chosen(run, ledger, &fit.facts)?,

@@ -274,7 +274,7 @@ fn says(work: &Work, args: &[&str], exit: u8) -> String {
 
 /// Runs a command that the program printed, as it was printed.
 #[track_caller]
-fn as_printed(work: &Work, said: &str, starts: &str) {
+fn as_printed(lab: &Lab, work: &Work, said: &str, starts: &str) {
     let line = said
         .lines()
         .map(|line| line.trim_start_matches("next: ").trim_start())
@@ -284,6 +284,7 @@ fn as_printed(work: &Work, said: &str, starts: &str) {
     let envs = git.get_envs().filter_map(|(key, value)| Some((key, value?)));
     let mut shell = std::process::Command::new("sh");
     shell.args(["-euc", line]).current_dir(&work.path).envs(envs);
+    shell.env("PATH", lab.program().1);
     super::support::ran(&mut shell);
 }
 
@@ -372,12 +373,12 @@ fn the_way_out_of_a_fork_is_one_command() {
         assert!(said.contains("(fork)"), "{came}: {said}");
         assert_eq!(
             says(&ada, &["resume", "cortex"], 3),
-            said.replace("publish", "resume"),
+            said.replacen("publish", "resume", 1),
             "{came}"
         );
         let after = ada.git(&["for-each-ref", "refs/nixgate/ledger", "refs/nixgate/pending"]);
         assert_eq!(refs, after, "{came}: nothing is done before");
-        as_printed(&ada, &said, "printf");
+        as_printed(&lab, &ada, &said, "git nixgate publish cortex --take-theirs");
 
         says(&ada, &["publish", "cortex"], 0);
         says(&ada, &["resume", "cortex"], 0);
@@ -398,5 +399,106 @@ fn the_way_out_of_a_fork_is_one_command() {
         let next = ada.release(&cortex);
         says(&ada, &["publish"], 0);
         assert_eq!(hub.oid("refs/nixgate/ledger/cortex"), next.oid);
+    }
+}
+
+/// A copy that plain git made has the tags and no ledger: the chain goes on, and `publish` makes the ledger again.
+#[test]
+fn r3_a_clone_with_tags_and_no_ledger_goes_on_with_their_chain() {
+    for remote in ["there", "away", "none"] {
+        let lab = Lab::new();
+        let (hub, ada, _) = lab.two_clones("sha1");
+        let cortex = target("cortex");
+        configure(&ada);
+        ada.git(&["push", "-q", "origin", "main"]);
+        ada.release(&cortex);
+        ada.commit("the second");
+        let second = ada.release(&cortex);
+        says(&ada, &["publish", "cortex"], 0);
+        let fork = Work {
+            path: lab.path("fork.git"),
+        };
+        let (from, to) = (hub.path.to_str().unwrap(), fork.path.to_str().unwrap());
+        hub.git(&["clone", "-q", "--bare", from, to]);
+        assert!(!fork.has_ref("refs/nixgate/ledger/cortex"));
+        let eve = lab.clone(&fork, "eve");
+        eve.git(&["config", "user.name", "Ada"]);
+        let repo = || eve.repo();
+        assert_eq!(repo().own_head(&cortex).unwrap(), Some(second.oid), "{remote}");
+        match remote {
+            "there" => {
+                let said = says(&eve, &["publish"], 0);
+                assert!(said.contains(&second.name.to_string()), "{said}");
+                assert_eq!(fork.oid("refs/nixgate/ledger/cortex"), second.oid);
+                says(&eve, &["verify", "--remote"], 0);
+            }
+            "away" => {
+                std::fs::rename(&fork.path, lab.path("moved.git")).unwrap();
+                says(&eve, &["publish", "cortex"], 8);
+                assert_eq!(eve.oid("refs/nixgate/ledger/cortex"), second.oid);
+            }
+            _ => {
+                eve.git(&["remote", "remove", "origin"]);
+                says(&eve, &["publish", "cortex"], 2);
+                assert_eq!(eve.oid("refs/nixgate/ledger/cortex"), second.oid);
+            }
+        }
+        eve.commit("the third");
+        assert_eq!(eve.release(&cortex).seq, 3, "{remote}");
+    }
+}
+
+/// Tags that are not one chain are no ledger, and no new chain begins beside them.
+#[test]
+fn r3_no_chain_begins_where_there_are_tags_of_another() {
+    let lab = Lab::new();
+    let (hub, ada, _) = lab.two_clones("sha1");
+    let cortex = target("cortex");
+    configure(&ada);
+    ada.git(&["push", "-q", "origin", "main"]);
+    let first = ada.release(&cortex);
+    ada.commit("the second");
+    ada.release(&cortex);
+    says(&ada, &["publish", "cortex"], 0);
+    let eve = lab.clone(&hub, "eve");
+    eve.git(&["remote", "remove", "origin"]);
+    eve.git(&["tag", "-d", &first.name.to_string()]);
+    let said = says(&eve, &["publish", "cortex"], 3);
+    assert!(said.contains("are not one chain"), "{said}");
+    assert!(!eve.has_ref("refs/nixgate/ledger/cortex"));
+}
+
+/// Half of an atomic push lands where the remote hides `refs/nixgate`: that is said, and the one record waits.
+#[test]
+fn r4_a_remote_that_hides_or_refuses_the_ledger_is_named() {
+    for hidden in ["transfer.hideRefs", "receive.hideRefs"] {
+        let lab = Lab::new();
+        let (hub, ada, _) = lab.two_clones("sha1");
+        let cortex = target("cortex");
+        configure(&ada);
+        ada.git(&["push", "-q", "origin", "main"]);
+        hub.git(&["config", hidden, "refs/nixgate"]);
+        let there = state(&ada, &cortex);
+        there.refuse_hidden("origin", &cortex).unwrap();
+        let side = RemoteSide::Ready {
+            name: "origin".into(),
+            refs: there,
+        };
+        let failure = later(step_nine(&ada, &side));
+        let text = format!("{failure}");
+        assert_eq!(failure.exit.code(), 8, "{text}");
+        assert!(text.contains("hides or refuses refs/nixgate"), "{text}");
+        let pending = ada.repo().pending(&cortex).unwrap();
+        assert_eq!(pending.len(), 1, "{hidden}");
+        // The next release is refused before its host is touched, and `publish` says the same until it is mended.
+        let refused = state(&ada, &cortex).refuse_hidden("origin", &cortex).unwrap_err();
+        assert_eq!(refused.exit.code(), 1);
+        let said = says(&ada, &["publish", "cortex"], 8);
+        assert!(said.contains("hides or refuses refs/nixgate"), "{said}");
+        hub.git(&["config", "--unset", hidden]);
+        says(&ada, &["publish", "cortex"], 0);
+        assert_eq!(hub.oid("refs/nixgate/ledger/cortex"), pending[0].oid);
+        assert!(ada.repo().pending(&cortex).unwrap().is_empty());
+        says(&ada, &["verify", "--remote"], 0);
     }
 }
