@@ -37,3 +37,4 @@ mod stop;
 mod store;
 mod tamper;
 mod unproven;
+mod zoo;

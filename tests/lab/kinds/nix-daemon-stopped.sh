@@ -1,0 +1,2 @@
+# The Nix daemon's socket is stopped.
+systemctl stop nix-daemon.socket nix-daemon.service

@@ -1,0 +1,2 @@
+# No program can be started from /tmp.
+mount -o remount,noexec /tmp
