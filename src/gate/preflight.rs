@@ -131,15 +131,13 @@ fn network(found: &Found<'_>, report: &mut Report) {
             report.line(1, NAME, Verdict::Passed, format!("ssh port in {millis} ms{note}"));
         }
         Probe::Skipped { reason } => report.line(1, NAME, Verdict::Skipped, reason.clone()),
-        Probe::Failed { class, text, .. } => {
-            report.line(1, NAME, Verdict::Failed, text.clone());
-            // The connection's own failure says the same with the next step; one of the two is enough.
-            if found.connect.is_ok() {
-                report
-                    .failures
-                    .push(ConnectError::new(*class, vec![text.clone()]).failure(found.target));
-            }
+        // ssh knows ways that a probe does not: what it got through is reachable.
+        Probe::Failed { text, .. } if found.connect.is_ok() => {
+            let detail = format!("by ssh; the probe of its port: {text}");
+            report.line(1, NAME, Verdict::Passed, detail);
         }
+        // The connection's own failure says the same with the next step.
+        Probe::Failed { text, .. } => report.line(1, NAME, Verdict::Failed, text.clone()),
     }
 }
 
@@ -174,11 +172,16 @@ pub fn connect_word(class: ConnectClass) -> &'static str {
     match class {
         ConnectClass::Refused => "refused",
         ConnectClass::Timeout => "timeout",
+        ConnectClass::Silent => "nothing answers on its port",
+        ConnectClass::NotSsh => "no ssh server on its port",
+        ConnectClass::TurnedAway => "turned away before the login",
         ConnectClass::Unresolved => "name not known",
         ConnectClass::NoRoute => "no route",
         ConnectClass::Auth => "authentication failed",
         ConnectClass::HostKeyUnknown => "host key not known",
         ConnectClass::HostKeyChanged => "host key changed",
+        ConnectClass::Account => "account refused",
+        ConnectClass::Waits => "the login did not finish",
         ConnectClass::NoLogin => "account may not run commands",
         ConnectClass::Hang => "no shell answers",
         ConnectClass::Other => "failed",

@@ -11,6 +11,7 @@ pub mod connect;
 pub mod dryrun;
 pub mod facts;
 pub mod follow;
+mod master;
 pub mod pressure;
 pub mod probe;
 pub mod rundir;
@@ -26,6 +27,7 @@ mod wire;
 
 use std::fmt;
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use connect::{ConnectClass, ConnectError};
@@ -95,6 +97,58 @@ pub struct Endpoint {
     pub connect_timeout: Duration,
     /// For [`Sudo::Ask`].
     pub password: Option<Secret>,
+    /// What the first connection found out about the way, for the later ones; shared by all clones.
+    pub way: Way,
+}
+
+/// What was found out about a host's addresses.
+#[derive(Debug, Clone, Default)]
+pub struct Way(Arc<Mutex<Addresses>>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Addresses {
+    /// The one family that answers, where the name has addresses of both.
+    family: Option<Family>,
+    /// How many addresses ssh may have to try, one after the other.
+    count: u32,
+}
+
+/// As `AddressFamily` of ssh_config(5) says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    Inet,
+    Inet6,
+}
+
+impl Family {
+    pub fn word(self) -> &'static str {
+        match self {
+            Family::Inet => "inet",
+            Family::Inet6 => "inet6",
+        }
+    }
+
+    pub fn of(address: &std::net::SocketAddr) -> Family {
+        match address.is_ipv4() {
+            true => Family::Inet,
+            false => Family::Inet6,
+        }
+    }
+}
+
+impl Way {
+    fn known(&self) -> Addresses {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn learn(&self, addresses: Addresses) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+    }
+
+    /// How often ssh may wait for a connection before it gives up.
+    fn tries(&self) -> u32 {
+        self.known().count.clamp(1, 8)
+    }
 }
 
 impl Endpoint {
@@ -108,6 +162,7 @@ impl Endpoint {
             sudo: Sudo::Auto,
             connect_timeout: Duration::from_secs(5),
             password: None,
+            way: Way::default(),
         }
     }
 

@@ -1,21 +1,23 @@
-//! Can the ssh port be reached at all? Asked before ssh, because "no answer" and "no login" need different people.
+//! Can the ssh port be reached at all? Asked beside ssh, because "no answer" and "no login" need different people.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio::task::JoinSet;
 
 use super::connect::{ConnectClass, ConnectError};
-use super::session::ssh_arguments;
-use super::{Address, Endpoint, RunDir, Session};
+use super::master::{LogLevel, ssh_arguments};
+use super::{Address, Addresses, Endpoint, Family, RunDir, Session, Way};
 use crate::failure::last_lines;
 
 /// One probe's patience, and how many there are (S0.2).
 const PATIENCE: Duration = Duration::from_secs(2);
 const PROBES: u32 = 3;
-/// How long an answered TCP probe still waits for the advisory one.
-const PING_GRACE: Duration = Duration::from_millis(300);
+/// How long an answered TCP probe still waits for the advisory one, and for the addresses of the other family.
+pub(super) const GRACE: Duration = Duration::from_millis(300);
 
 /// What ssh makes of a destination after reading its configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,6 +25,8 @@ pub struct Resolved {
     pub hostname: String,
     pub port: u16,
     pub user: String,
+    /// `AddressFamily`: only addresses of this family are tried.
+    pub family: Option<Family>,
     /// `ProxyCommand` or `ProxyJump`, when one is in the way.
     pub proxy: Option<String>,
     /// The control socket's path with every `%` replaced.
@@ -44,6 +48,8 @@ pub fn parse_ssh_g(text: &str) -> Resolved {
             "hostname" => resolved.hostname = value.to_owned(),
             "port" => resolved.port = value.parse().unwrap_or(22),
             "user" => resolved.user = value.to_owned(),
+            "addressfamily" if value == "inet" => resolved.family = Some(Family::Inet),
+            "addressfamily" if value == "inet6" => resolved.family = Some(Family::Inet6),
             "proxycommand" | "proxyjump" if value != "none" => {
                 resolved.proxy = Some(format!("{key} {value}"));
             }
@@ -58,7 +64,7 @@ pub fn parse_ssh_g(text: &str) -> Resolved {
 #[expect(clippy::disallowed_methods, reason = "reads: ssh -G")]
 pub(super) async fn resolve(endpoint: &Endpoint, control_path: &str) -> Result<Resolved, ConnectError> {
     let mut arguments = vec!["-G".to_owned()];
-    arguments.extend(ssh_arguments(endpoint, control_path));
+    arguments.extend(ssh_arguments(endpoint, control_path, LogLevel::Error));
     let run = Command::new("ssh")
         .args(&arguments)
         .stdin(Stdio::null())
@@ -107,6 +113,46 @@ pub enum Probe {
     Skipped { reason: String },
 }
 
+/// What ssh makes of an endpoint, and where that leads.
+#[derive(Debug, Clone)]
+pub(super) struct Route {
+    pub resolved: Resolved,
+    /// In the order in which ssh tries them; none where a proxy leads there, or where the name is not known.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Asks ssh and the resolver.
+///
+/// # Errors
+/// ssh does not take the configuration.
+pub(super) async fn route(endpoint: &Endpoint, control_path: &str) -> Result<Route, ConnectError> {
+    let resolved = resolve(endpoint, control_path).await?;
+    let mut addresses = Vec::new();
+    if resolved.proxy.is_none() {
+        let asked = tokio::net::lookup_host((resolved.hostname.as_str(), resolved.port));
+        // A name that is not known, or a resolver that does not answer, is ssh's to tell.
+        if let Ok(Ok(found)) = tokio::time::timeout(PATIENCE, asked).await {
+            addresses.extend(
+                found.filter(|address| resolved.family.is_none_or(|family| Family::of(address) == family)),
+            );
+        }
+    }
+    if endpoint.way.known().family.is_none() {
+        endpoint.way.learn(Addresses {
+            family: None,
+            count: addresses.len() as u32,
+        });
+    }
+    Ok(Route { resolved, addresses })
+}
+
+/// Whether ssh may hang at an address of one family while the other one answers.
+pub(super) fn is_mixed(addresses: &[SocketAddr]) -> bool {
+    let mut families = addresses.iter().map(Family::of);
+    let first = families.next();
+    families.any(|family| Some(family) != first)
+}
+
 /// Up to three TCP probes of two seconds to the ssh port, passed on the first success; one ping beside them, advisory.
 pub async fn tcp_probe(endpoint: &Endpoint) -> Probe {
     if endpoint.host == Address::Local {
@@ -114,13 +160,14 @@ pub async fn tcp_probe(endpoint: &Endpoint) -> Probe {
             reason: "local target".into(),
         };
     }
-    probe_at(&resolve(endpoint, "none").await).await
+    probe_at(&route(endpoint, "none").await, &endpoint.way).await
 }
 
-/// The same of what ssh makes of an endpoint.
-pub(super) async fn probe_at(resolved: &Result<Resolved, ConnectError>) -> Probe {
-    let resolved = match resolved {
-        Ok(resolved) => resolved,
+/// The same of what ssh makes of an endpoint. All addresses are asked side by side; where one family alone answers,
+/// `way` is told.
+pub(super) async fn probe_at(route: &Result<Route, ConnectError>, way: &Way) -> Probe {
+    let route = match route {
+        Ok(route) => route,
         Err(error) => {
             return Probe::Failed {
                 class: error.class,
@@ -129,6 +176,7 @@ pub(super) async fn probe_at(resolved: &Result<Resolved, ConnectError>) -> Probe
             };
         }
     };
+    let resolved = &route.resolved;
     if let Some(proxy) = &resolved.proxy {
         let word = proxy.split(' ').next().unwrap_or_default().to_owned();
         return Probe::Skipped {
@@ -136,9 +184,9 @@ pub(super) async fn probe_at(resolved: &Result<Resolved, ConnectError>) -> Probe
         };
     }
     let ping = tokio::spawn(ping(resolved.hostname.clone()));
-    let (class, text) = match probes(&resolved.hostname, resolved.port).await {
+    let (class, text) = match probes(&route.addresses, way).await {
         Ok((millis, probes)) => {
-            let icmp = match tokio::time::timeout(PING_GRACE, ping).await {
+            let icmp = match tokio::time::timeout(GRACE, ping).await {
                 Ok(joined) => joined.unwrap_or(Icmp::Unknown),
                 Err(_) => Icmp::Silent,
             };
@@ -154,28 +202,100 @@ pub(super) async fn probe_at(resolved: &Result<Resolved, ConnectError>) -> Probe
 }
 
 /// Milliseconds and number of the probe that got through, or why the last one did not.
-#[expect(clippy::disallowed_methods, reason = "reads: whether a port answers")]
-async fn probes(host: &str, port: u16) -> Result<(u64, u32), (ConnectClass, String)> {
+async fn probes(addresses: &[SocketAddr], way: &Way) -> Result<(u64, u32), Refusal> {
+    if addresses.is_empty() {
+        return Err((ConnectClass::Unresolved, "the name is not known here".into()));
+    }
     let mut last = (ConnectClass::Timeout, String::new());
     for number in 1..=PROBES {
         let started = Instant::now();
-        last = match tokio::time::timeout(PATIENCE, TcpStream::connect((host, port))).await {
-            Ok(Ok(_)) => return Ok((started.elapsed().as_millis() as u64, number)),
-            Err(_) => (ConnectClass::Timeout, format!("port {port}: no answer")),
-            Ok(Err(error)) => (
-                ConnectError::from_stderr(&kind_words(&error)).class,
-                error.to_string(),
-            ),
+        last = match race(addresses, way).await {
+            Ok(millis) => return Ok((millis, number)),
+            Err(failed) => failed,
         };
-        if last.0 == ConnectClass::Other {
-            // The resolver's words differ from system to system.
-            last.0 = ConnectClass::Unresolved;
-        }
         if started.elapsed() < PATIENCE && number < PROBES {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     }
     Err(last)
+}
+
+/// Asks all addresses at once: milliseconds until the first one answered, or the most telling of the refusals.
+#[expect(clippy::disallowed_methods, reason = "reads: whether a port answers")]
+async fn race(addresses: &[SocketAddr], way: &Way) -> Result<u64, Refusal> {
+    let started = Instant::now();
+    let mut asked = Asked::new();
+    for address in addresses.iter().copied() {
+        asked.spawn(async move {
+            let answer = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await;
+            let class = match answer {
+                Ok(Ok(_)) => return (address, Ok(())),
+                Err(_) => return (address, Err((ConnectClass::Timeout, "no answer".to_owned()))),
+                Ok(Err(error)) => (
+                    ConnectError::from_stderr(&kind_words(&error)).class,
+                    error.to_string(),
+                ),
+            };
+            (address, Err(class))
+        });
+    }
+    let mut failed: Option<Refusal> = None;
+    while let Some(done) = asked.join_next().await {
+        match done {
+            Ok((address, Ok(()))) => {
+                let millis = started.elapsed().as_millis() as u64;
+                let family = Family::of(&address);
+                if is_mixed(addresses) && !other_answers(&mut asked, family).await {
+                    way.learn(Addresses {
+                        family: Some(family),
+                        count: addresses.iter().filter(|a| Family::of(a) == family).count() as u32,
+                    });
+                }
+                return Ok(millis);
+            }
+            Ok((address, Err((class, text)))) => {
+                let text = match addresses.len() {
+                    1 => format!("port {}: {text}", address.port()),
+                    _ => format!("{address}: {text}"),
+                };
+                if failed
+                    .as_ref()
+                    .is_none_or(|(known, _)| weight(class) > weight(*known))
+                {
+                    failed = Some((class, text));
+                }
+            }
+            Err(_) => {}
+        }
+    }
+    Err(failed.unwrap_or((ConnectClass::Timeout, "no answer".into())))
+}
+
+/// Why an address was not reached, and the words for it.
+type Refusal = (ConnectClass, String);
+/// Addresses that are being asked.
+type Asked = JoinSet<(SocketAddr, Result<(), Refusal>)>;
+
+/// How much a refusal says: a host that is there says most.
+fn weight(class: ConnectClass) -> u8 {
+    match class {
+        ConnectClass::Refused => 2,
+        ConnectClass::Timeout => 1,
+        _ => 0,
+    }
+}
+
+/// Whether an address of the other family answers a moment later, too.
+async fn other_answers(asked: &mut Asked, family: Family) -> bool {
+    let other = async {
+        while let Some(done) = asked.join_next().await {
+            if done.is_ok_and(|(address, answer)| answer.is_ok() && Family::of(&address) != family) {
+                return true;
+            }
+        }
+        false
+    };
+    tokio::time::timeout(GRACE, other).await.unwrap_or(false)
 }
 
 /// Asks the ssh port and opens a session side by side.
@@ -245,13 +365,14 @@ mod tests {
             .await
             .expect("bind");
         let port = listener.local_addr().expect("address").port();
-        assert_eq!(probes("127.0.0.1", port).await.map(|(_, probes)| probes), Ok(1));
+        let (at, way) = (|port| [([127, 0, 0, 1], port).into()], Way::default());
+        assert_eq!(probes(&at(port), &way).await.map(|(_, probes)| probes), Ok(1));
         // Bound and not listening: nobody else can take the port meanwhile.
         let closed = tokio::net::TcpSocket::new_v4().expect("a socket");
         closed.bind(([127, 0, 0, 1], 0).into()).expect("bound");
         let port = closed.local_addr().expect("address").port();
         assert_eq!(
-            probes("127.0.0.1", port).await.map_err(|(class, _)| class),
+            probes(&at(port), &way).await.map_err(|(class, _)| class),
             Err(ConnectClass::Refused)
         );
     }

@@ -1,23 +1,19 @@
 //! One run's connection to a host: a private ssh master, and channels over it without local processes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use super::channel::Channel;
-use super::connect::{ConnectClass, ConnectError};
-use super::probe::{Probe, Resolved, probe_at, resolve};
+use super::connect::ConnectError;
+use super::master::{Link, LogLevel, connect, ssh_options};
+use super::probe::Probe;
 use super::wire::LOGIN;
 use super::{Address, Endpoint, HostError, Output, Privilege, Remote, RunDir, Script};
-use crate::failure::last_lines;
-
-/// Seconds a master outlives its last user. While we live we hold one connection to it; killed, we let go of it.
-const PERSIST: u32 = 5;
 
 /// Shells that wait for their next script: each is a session of the connection, of which sshd allows only so many
 /// (`MaxSessions` in sshd_config(5), 10 by default).
@@ -50,41 +46,6 @@ pub(super) fn count_script() {
     SCRIPTS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// ssh's arguments up to and including the destination. Ours come first, because ssh takes the first value it gets:
-/// host keys are verified and nothing prompts, whatever ssh_config says.
-pub(super) fn ssh_arguments(endpoint: &Endpoint, control_path: &str) -> Vec<String> {
-    let mut arguments = ssh_options(endpoint, control_path);
-    arguments.extend(endpoint.ssh_options.iter().cloned());
-    if let Some(user) = endpoint.user.as_ref().filter(|user| !user.is_empty()) {
-        arguments.extend(["-l".to_owned(), user.clone()]);
-    }
-    if let Address::Ssh(host) = &endpoint.host {
-        arguments.extend(["--".to_owned(), host.clone()]);
-    }
-    arguments
-}
-
-fn ssh_options(endpoint: &Endpoint, control_path: &str) -> Vec<String> {
-    let timeout = endpoint.connect_timeout.as_secs().max(1);
-    let mut options = vec!["-T".to_owned()];
-    for option in [
-        "BatchMode=yes",
-        "StrictHostKeyChecking=yes",
-        "ServerAliveInterval=5",
-        "ServerAliveCountMax=3",
-        "ForwardAgent=no",
-        "ForwardX11=no",
-        "ClearAllForwardings=yes",
-        "RemoteCommand=none",
-        "LogLevel=ERROR",
-    ] {
-        options.extend(["-o".to_owned(), option.to_owned()]);
-    }
-    options.extend(["-o".to_owned(), format!("ConnectTimeout={timeout}")]);
-    options.extend(["-o".to_owned(), format!("ControlPath={control_path}")]);
-    options
-}
-
 /// A connection to a host for the length of a run. The [`RunDir`] must outlive it.
 #[derive(Debug)]
 pub struct Session {
@@ -95,14 +56,6 @@ pub struct Session {
     /// Shells for what needs root that have nothing to do; root's own where sudo asks for no password. Taken out while
     /// they work.
     root: Mutex<Vec<Channel>>,
-}
-
-#[derive(Debug)]
-struct Link {
-    mux: Arc<openssh::Session>,
-    control: PathBuf,
-    /// Keeps the master alive. Nothing is ever sent on it.
-    _held: UnixStream,
 }
 
 impl Session {
@@ -125,19 +78,12 @@ impl Session {
         dir: &RunDir,
     ) -> (Probe, Result<Self, ConnectError>) {
         let mut session = Self::closed(endpoint, dir);
-        let pattern = session.control_pattern.clone();
-        let probing = async {
-            let resolved = resolve(endpoint, &pattern).await;
-            (probe_at(&resolved).await, resolved)
-        };
-        let ((probe, resolved), started) =
-            tokio::join!(probing, start_master(endpoint, &session.dir, &pattern));
-        let opened = async {
-            started?;
-            session.link = Some(link(resolved?).await?);
-            Ok(session)
-        };
-        (probe, opened.await)
+        let (probe, opened) = connect(&session.endpoint, &session.dir, &session.control_pattern, true).await;
+        let session = opened.map(|link| {
+            session.link = Some(link);
+            session
+        });
+        (probe, session)
     }
 
     fn closed(endpoint: &Endpoint, dir: &RunDir) -> Self {
@@ -159,12 +105,8 @@ impl Session {
             return Ok(());
         }
         self.drop_link().await;
-        let (resolved, started) = tokio::join!(
-            resolve(&self.endpoint, &self.control_pattern),
-            start_master(&self.endpoint, &self.dir, &self.control_pattern)
-        );
-        started?;
-        self.link = Some(link(resolved?).await?);
+        let (_, link) = connect(&self.endpoint, &self.dir, &self.control_pattern, false).await;
+        self.link = Some(link?);
         Ok(())
     }
 
@@ -277,7 +219,7 @@ impl Session {
     /// `NIX_SSHOPTS` for `nix copy` and kin, so that they go over the masters of this run. Nix splits it at spaces:
     /// options that contain some are left out, which the masters make up for.
     pub fn nix_ssh_opts(&self) -> String {
-        let mut options = ssh_options(&self.endpoint, &self.control_pattern);
+        let mut options = ssh_options(&self.endpoint, &self.control_pattern, LogLevel::Error);
         options.extend(["-o".to_owned(), "ControlMaster=no".to_owned()]);
         let spaced = |text: &String| text.contains(char::is_whitespace);
         let mut own = self.endpoint.ssh_options.iter().peekable();
@@ -316,7 +258,11 @@ impl Session {
         let file = self.dir.join("between");
         std::fs::write(&file, text)?;
         let mut options = vec!["-F".to_owned(), file.to_string_lossy().into_owned()];
-        options.extend(ssh_options(&self.endpoint, &self.control_pattern));
+        options.extend(ssh_options(
+            &self.endpoint,
+            &self.control_pattern,
+            LogLevel::Error,
+        ));
         options.extend(["-o".to_owned(), "ControlMaster=no".to_owned()]);
         Ok(options.join(" "))
     }
@@ -341,7 +287,11 @@ impl Session {
     /// `GIT_SSH_COMMAND` that goes over the same master.
     pub fn ssh_command(&self) -> String {
         let mut words = vec!["ssh".to_owned()];
-        words.extend(ssh_options(&self.endpoint, &self.control_pattern));
+        words.extend(ssh_options(
+            &self.endpoint,
+            &self.control_pattern,
+            LogLevel::Error,
+        ));
         words.extend(["-o".to_owned(), "ControlMaster=no".to_owned()]);
         words.extend(self.endpoint.ssh_options.iter().cloned());
         if let Some(user) = self.endpoint.user.as_ref().filter(|user| !user.is_empty()) {
@@ -416,74 +366,4 @@ pub(super) fn local_shell() -> std::io::Result<tokio::process::Child> {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-}
-
-/// Starts a master, and ends when it has authenticated and is in the background.
-#[expect(clippy::disallowed_methods, reason = "boundary: start_master")]
-async fn start_master(endpoint: &Endpoint, dir: &Path, control_pattern: &str) -> Result<(), ConnectError> {
-    let other = |line: String| ConnectError::new(ConnectClass::Other, vec![line]);
-    let said = dir.join(format!("master-{}", super::wire::nonce()));
-    let log = std::fs::File::create(&said).map_err(|error| other(format!("{}: {error}", said.display())))?;
-    let mut master = Command::new("ssh");
-    master.args([
-        "-f",
-        "-N",
-        "-o",
-        "ControlMaster=yes",
-        "-o",
-        &format!("ControlPersist={PERSIST}"),
-    ]);
-    master.args(ssh_arguments(endpoint, control_pattern));
-    master
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .kill_on_drop(true);
-    count_connection();
-    crate::boundary::cross("before", || format!("{}: ssh master", endpoint.name));
-    let started = Instant::now();
-    let mut child = master
-        .spawn()
-        .map_err(|error| other(format!("cannot run ssh: {error}")))?;
-    let patience = endpoint.connect_timeout + Duration::from_secs(2);
-    let ended = tokio::time::timeout(patience, child.wait()).await;
-    let stderr = std::fs::read_to_string(&said).unwrap_or_default();
-    let _ = std::fs::remove_file(&said);
-    match ended {
-        Err(_) => {
-            let mut lines = last_lines(&stderr, 3);
-            lines.push(format!(
-                "ssh did not get through within {} s",
-                started.elapsed().as_secs()
-            ));
-            return Err(ConnectError::new(ConnectClass::Timeout, lines));
-        }
-        Ok(Err(error)) => return Err(other(format!("ssh: {error}"))),
-        Ok(Ok(status)) if !status.success() => return Err(ConnectError::from_stderr(&stderr)),
-        Ok(Ok(_)) => {}
-    }
-    crate::boundary::cross("after", || format!("{}: ssh master", endpoint.name));
-    Ok(())
-}
-
-/// The way in through a master that runs.
-#[expect(clippy::disallowed_methods, reason = "private: the master of this process")]
-async fn link(resolved: Resolved) -> Result<Link, ConnectError> {
-    let other = |line: String| ConnectError::new(ConnectClass::Other, vec![line]);
-    let control = resolved
-        .control_path
-        .map(PathBuf::from)
-        .ok_or_else(|| other("ssh -G names no socket".into()))?;
-    let held = UnixStream::connect(&control)
-        .await
-        .map_err(|error| other(format!("{}: {error}", control.display())))?;
-    let mux = Arc::new(openssh::Session::resume_mux(
-        control.clone().into_boxed_path(),
-        None,
-    ));
-    Ok(Link {
-        mux,
-        control,
-        _held: held,
-    })
 }

@@ -8,7 +8,8 @@ use tokio::process::Command;
 
 use super::channel::Channel;
 use super::connect::{ConnectClass, ConnectError};
-use super::session::{count_command, count_connection, count_script, local_shell, ssh_arguments};
+use super::master::{LogLevel, ssh_arguments};
+use super::session::{count_command, count_connection, count_script, local_shell};
 use super::wire::LOGIN;
 use super::{Endpoint, HostError, Output, Privilege, Remote, Script};
 
@@ -25,7 +26,7 @@ pub(super) fn own_connection(endpoint: &Endpoint) -> std::io::Result<tokio::proc
     count_connection();
     Command::new("ssh")
         .args(["-o", "ControlMaster=no"])
-        .args(ssh_arguments(endpoint, "none"))
+        .args(ssh_arguments(endpoint, "none", LogLevel::Info))
         .arg(LOGIN)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -55,7 +56,7 @@ pub async fn fresh(endpoint: &Endpoint) -> Result<Shell, ConnectError> {
         return Err(other("no pipes to ssh".into()));
     };
     count_command();
-    let patience = endpoint.connect_timeout + Duration::from_secs(1);
+    let patience = endpoint.connect_timeout * endpoint.way.tries() + Duration::from_secs(1);
     let mut channel = Channel::new((stdin, stdout, stderr), child, patience, false);
     match channel.become_root(endpoint).await {
         Ok(()) => Ok(Shell {

@@ -19,6 +19,7 @@ mod faults_commit;
 mod faults_evidence;
 mod faults_newer;
 mod hand;
+mod hosts;
 mod infra;
 mod leaks;
 mod plan;
