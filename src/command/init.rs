@@ -10,6 +10,8 @@ use super::{repository, wait};
 use crate::cli::Init;
 use crate::config::{self, FILE};
 use crate::failure::{Exit, Failure};
+use crate::gate::build::local_flake;
+use crate::git::Repo;
 use crate::nix;
 use crate::ui::{Outcome, Ui};
 
@@ -37,15 +39,8 @@ pub(super) fn init(args: &Init, ui: &Ui) -> Outcome {
                     .next("git nixgate init --flake DIR    # the folder that holds it"),
             );
         }
-        // Only the names are asked for, and from the work tree: nothing is built here, and nothing is recorded.
-        let folder = folder.canonicalize()?;
-        let flake = inside(tree, &folder)?;
-        let whole = nix::Flakeref::verbatim(format!("path:{}", folder.display()));
-        let names = wait(nix::nixos_configurations(
-            &nix::LocalExec,
-            &whole,
-            Duration::from_secs(300),
-        ))?;
+        let flake = inside(tree, &folder.canonicalize()?)?;
+        let names = names(&repo, &flake)?;
         if names.is_empty() {
             return Err(Failure::usage("the flake has no nixosConfigurations"));
         }
@@ -96,6 +91,34 @@ pub(super) fn init(args: &Init, ui: &Ui) -> Outcome {
         json!({ "changed": changed, "targets": wrote, "refspecs": refspecs, "hook": hook_value }),
     );
     Ok(Exit::Done)
+}
+
+/// The names of the flake's hosts, from the commit and by the same URL as a release: what is copied into the store, which
+/// everybody may read, is what git has of it, and never an ignored file.
+fn names(repo: &Repo, flake: &str) -> Result<Vec<String>, Failure> {
+    let head = repo.resolve("HEAD").map_err(|_| {
+        Failure::usage("there is no commit yet")
+            .why("what is released is a commit")
+            .next("git add . && git commit -m 'First commit'")
+    })?;
+    let file = Path::new(flake).join("flake.nix");
+    let file = file.strip_prefix(".").unwrap_or(&file);
+    if repo.read_file(&head.id, file)?.is_none() {
+        let quoted = file.to_string_lossy();
+        let quoted = shlex::try_quote(&quoted).unwrap_or_default();
+        return Err(Failure::usage(format!("{} is not committed", file.display()))
+            .next(format!("git add {quoted} && git commit -m 'Add the flake'")));
+    }
+    let settings = config::Settings {
+        flake: flake.to_owned(),
+        ..config::Settings::default()
+    };
+    let flake = local_flake(repo, &head, &settings)?;
+    wait(nix::nixos_configurations(
+        &nix::LocalExec,
+        &flake,
+        Duration::from_secs(300),
+    ))
 }
 
 /// The flake's folder as the file names it: from the repository's root.

@@ -70,7 +70,9 @@ pub fn attribute(attr: &str) -> String {
 /// The commit as a flake of the repository it is in.
 pub fn local_flake(repo: &Repo, commit: &Commit, settings: &Settings) -> Result<Flakeref, Failure> {
     taken_by_nix(repo)?;
-    let path = repo.work_tree().unwrap_or_else(|| repo.git_dir());
+    // Where the work tree and `.git` are apart (`git --git-dir … --work-tree …`), only the latter is a repository to Nix.
+    let tree = repo.work_tree().filter(|tree| tree.join(".git").exists());
+    let path = tree.unwrap_or_else(|| repo.git_dir());
     let submodules = repo.read_file(&commit.id, Path::new(".gitmodules"))?.is_some();
     Ok(nix::flake_url(
         FlakeSource::WorkTree(path),

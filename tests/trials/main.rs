@@ -21,6 +21,7 @@ mod faults_newer;
 mod hand;
 mod hosts;
 mod infra;
+mod init;
 mod leaks;
 mod plan;
 mod pressure;
