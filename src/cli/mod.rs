@@ -232,6 +232,9 @@ pub struct Rollback {
     /// Where the closure is nowhere to be had, build it again; it must come out as recorded
     #[arg(long, conflicts_with = "check")]
     pub rebuild: bool,
+    /// Take the recorded store path although its bytes are in no record; the gates prove it again
+    #[arg(long)]
+    pub accept_other_build: bool,
     /// Stay on the restored closure although checks fail, if the host can be reached
     #[arg(long)]
     pub keep: bool,
@@ -255,6 +258,9 @@ pub struct Deploy {
     /// Where the closure is nowhere to be had, build it again; it must come out as recorded
     #[arg(long)]
     pub rebuild: bool,
+    /// Take the recorded store path although its bytes are in no record; the gates prove it again
+    #[arg(long)]
+    pub accept_other_build: bool,
     /// Go on although running system and boot default differ
     #[arg(long)]
     pub accept_drift: bool,

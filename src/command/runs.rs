@@ -96,6 +96,7 @@ pub(super) fn rollback(args: cli::Rollback, ui: &Ui) -> ui::Outcome {
         accept_drift: args.accept_drift,
         supersede: args.supersede,
         rebuild: args.rebuild,
+        accept_other_build: args.accept_other_build,
     };
     let mode = match (args.check, args.rehearse) {
         (true, _) => Mode::Check,
@@ -116,6 +117,7 @@ pub(super) fn deploy(args: cli::Deploy, ui: &Ui) -> ui::Outcome {
         accept_drift: args.accept_drift,
         supersede: args.supersede,
         rebuild: args.rebuild,
+        accept_other_build: args.accept_other_build,
     };
     let stop = Stop::default();
     let run = run::deploy(world(&repo, ui, &asker, &stop), &target, options);

@@ -51,17 +51,19 @@ pub(super) fn verify(args: &cli::Verify, ui: &Ui) -> ui::Outcome {
             .iter()
             .map(|target| {
                 let question = question(target);
-                let mut beyond = Vec::new();
-                question.asked(&mut beyond)?;
+                let mut beyond = run::Live::default();
+                question.asked(&mut beyond.defects)?;
                 if args.live {
                     let stop = run::Stop::default();
                     let world = world(&repo, ui, &asker, &stop);
-                    beyond.extend(wait(run::live_defects(world, target))?);
+                    let live = wait(run::look_live(world, target))?;
+                    beyond.defects.extend(live.defects);
+                    beyond.notes = live.notes;
                 }
                 question.answer(&beyond)
             })
             .collect(),
-        false => side_by_side(&targets, |target| question(target).answer(&[])),
+        false => side_by_side(&targets, |target| question(target).answer(&run::Live::default())),
     };
     let mut text = String::new();
     let mut values = Vec::new();
@@ -161,7 +163,7 @@ struct Question<'a> {
 
 impl Question<'_> {
     /// `beyond` is what does not agree on the remote and on the host.
-    fn answer(&self, beyond: &[Defect]) -> Result<(String, Value), Failure> {
+    fn answer(&self, beyond: &run::Live) -> Result<(String, Value), Failure> {
         let (repo, target) = (self.repo, self.target);
         let from = which(repo, target, self.remote)?;
         let Some(head) = repo.ledger_head(target, from)? else {
@@ -183,7 +185,7 @@ impl Question<'_> {
             return Err(Failure::refused(format!("{name} is not in the ledger")));
         }
         problems.extend(self.refs(&chain)?);
-        problems.extend(beyond.iter().map(ToString::to_string));
+        problems.extend(beyond.defects.iter().map(ToString::to_string));
         // The next record covers every byte of the one before it; the newest has none.
         let signed = recent.first().map_or(Signature::None, |head| head.signature);
         if let Some(head) = recent.first() {
@@ -197,7 +199,7 @@ impl Question<'_> {
             return Err(failure);
         }
         let signs = matches!(repo.signing(), Ok(Signing::On { .. }));
-        Ok(self.shown(&chain, signs && signed == Signature::None))
+        Ok(self.shown(&chain, signs && signed == Signature::None, &beyond.notes))
     }
 
     /// Reads every record.
@@ -278,7 +280,7 @@ impl Question<'_> {
         Ok(())
     }
 
-    fn shown(&self, chain: &Verified, lacks: bool) -> (String, Value) {
+    fn shown(&self, chain: &Verified, lacks: bool, notes: &[String]) -> (String, Value) {
         let target = self.target;
         let count = chain.records.len();
         let mut text = format!(
@@ -290,6 +292,9 @@ impl Question<'_> {
                 false => "",
             }
         );
+        for note in notes {
+            text.push_str(&format!("  note: {}\n", ui::escape::one_line(note)));
+        }
         let unsigned = Signed::Unsigned.to_string();
         let newest_first = || {
             let all = chain.records.iter().rev();
@@ -307,7 +312,11 @@ impl Question<'_> {
         let records: Vec<Value> = newest_first()
             .map(|link| json!({ "record": link.name.to_string(), "signature": link.signed }))
             .collect();
-        let value = json!({ "target": target.as_str(), "ok": true, "records": count, "signatures": records });
+        let mut value =
+            json!({ "target": target.as_str(), "ok": true, "records": count, "signatures": records });
+        if !notes.is_empty() {
+            value["notes"] = json!(notes);
+        }
         (text, value)
     }
 }

@@ -7,6 +7,7 @@ use crate::failure::{Exit, Failure, Reason};
 use crate::host::Session;
 use crate::host::stc::Stc;
 use crate::host::supervisor::{self, Rehearsal};
+use crate::nix::Closure;
 use crate::plan::risky;
 use crate::record::evidence::PlanEvidence;
 
@@ -16,6 +17,8 @@ pub struct Rehearsed {
     pub units: Vec<String>,
     /// The init interface changed or an inhibitor stands in the way: only a reboot gets there.
     pub reboot: Option<Failure>,
+    /// The closure as it is registered on the target, by its own references.
+    pub registered: Closure,
     pub detail: String,
 }
 
@@ -26,26 +29,28 @@ pub struct Rehearsed {
 pub async fn rehearse(
     session: &Session,
     target: &str,
-    toplevel: &str,
-    closure: &[String],
+    closure: &Closure,
     deadline: Duration,
 ) -> Result<Rehearsal, Failure> {
-    supervisor::dry_activate(&mut &*session, toplevel, closure, deadline)
+    let paths: Vec<String> = closure.paths().map(ToString::to_string).collect();
+    let (toplevel, digest) = (closure.toplevel.as_str(), closure.digest());
+    supervisor::dry_activate(&mut &*session, toplevel, (&paths, &digest), deadline)
         .await
         .map_err(|error| error.failure(target))
 }
 
-/// Judges and shows what a rehearsal found.
+/// Judges and shows what a rehearsal of `closure` found.
 ///
 /// # Errors
 /// Exit 1, or 6 when another switch holds the lock. Nothing was changed.
 pub fn judged(
     log: &mut GateLog<'_>,
     target: &str,
-    toplevel: &str,
+    closure: &Closure,
     seen: Rehearsal,
 ) -> Result<Rehearsed, Failure> {
-    whole(target, toplevel, &seen)?;
+    whole(target, closure.toplevel.as_str(), &seen)?;
+    let registered = registered(target, closure, &seen)?;
     let reboot = verdict(target, &seen)?;
     let plan = &seen.plan;
     let mut evidence = PlanEvidence {
@@ -102,8 +107,29 @@ pub fn judged(
         plan: evidence,
         units,
         reboot,
+        registered,
         detail,
     })
+}
+
+/// The closure that the target has registered, where it is whole.
+fn registered(target: &str, expected: &Closure, seen: &Rehearsal) -> Result<Closure, Failure> {
+    if seen.digest == expected.digest() {
+        return Ok(expected.clone());
+    }
+    let listed = Closure::listed(&expected.toplevel, &seen.registered.join("\n"));
+    listed
+        .map(|closure| closure.with_derivers_of(expected))
+        .ok_or_else(|| {
+            Failure::failed(
+                Reason::Store,
+                format!(
+                    "{target}: cannot read what is registered of {}",
+                    expected.toplevel
+                ),
+            )
+            .next(format!("git nixgate store check {target}"))
+        })
 }
 
 fn whole(target: &str, toplevel: &str, seen: &Rehearsal) -> Result<(), Failure> {

@@ -14,6 +14,8 @@ mod reboot;
 #[cfg(test)]
 mod tests;
 mod verify;
+#[cfg(test)]
+mod verify_tests;
 
 pub use after::{
     drop_permanent_root, drop_record, failed_before, put_profile_back, release_leftover, store_record,

@@ -95,6 +95,89 @@ impl Closure {
         self.get(&self.toplevel).map_or("", |entry| &entry.nar_hash)
     }
 
+    /// Its list: a line `path sha256:hash size deriver` for each path, `-` where no deriver is known, sorted by path. Which
+    /// path refers to which is not in it.
+    pub fn list(&self) -> String {
+        let line = |entry: &PathInfo| {
+            let deriver = entry.deriver.as_ref().map_or("-", |path| path.as_str());
+            format!(
+                "{} sha256:{} {} {deriver}\n",
+                entry.path, entry.nar_hash, entry.nar_size
+            )
+        };
+        self.entries.iter().map(line).collect()
+    }
+
+    /// The closure that such a list is of, without references. `None`: it is no such list.
+    pub fn listed(toplevel: &StorePath, text: &str) -> Option<Closure> {
+        let entry = |line: &str| {
+            let mut words = line.split(' ');
+            let path = StorePath::new(words.next()?).ok()?;
+            let nar_hash = sha256_hex(words.next()?)?;
+            let nar_size = words.next()?.parse().ok()?;
+            let deriver = match words.next()? {
+                "-" => None,
+                path => Some(StorePath::new(path).ok()?),
+            };
+            Some(PathInfo {
+                path,
+                nar_hash,
+                nar_size,
+                deriver,
+                references: Vec::new(),
+            })
+        };
+        let entries: Option<Vec<PathInfo>> = text.lines().map(entry).collect();
+        Closure::new(toplevel.clone(), entries?).ok()
+    }
+
+    /// The paths of which this closure has another build than `other`; where both have the same of all that they share,
+    /// those that only one of them has (a build that was registered with other references).
+    pub fn other_builds<'a>(&'a self, other: &'a Closure) -> Vec<&'a StorePath> {
+        let differs = |entry: &&PathInfo| {
+            let theirs = other.get(&entry.path);
+            theirs.is_some_and(|theirs| theirs.nar_hash != entry.nar_hash)
+        };
+        let rebuilt: Vec<&StorePath> = self.entries.iter().filter(differs).map(|e| &e.path).collect();
+        if !rebuilt.is_empty() {
+            return rebuilt;
+        }
+        let ours = self.paths().filter(|path| other.get(path).is_none());
+        ours.chain(other.paths().filter(|path| self.get(path).is_none()))
+            .collect()
+    }
+
+    /// What it comes to in a store that has `there`: a copy leaves alone what is there, also where that is another build
+    /// with other references.
+    #[must_use]
+    pub fn copied_beside(&self, there: &Closure) -> Closure {
+        let mut found: HashMap<&StorePath, &PathInfo> = HashMap::new();
+        let mut open = vec![&self.toplevel];
+        while let Some(path) = open.pop() {
+            if found.contains_key(path) {
+                continue;
+            }
+            let Some(entry) = there.get(path).or_else(|| self.get(path)) else {
+                return self.clone();
+            };
+            found.insert(path, entry);
+            open.extend(&entry.references);
+        }
+        let entries = found.into_values().cloned().collect();
+        Closure::new(self.toplevel.clone(), entries).unwrap_or_else(|_| self.clone())
+    }
+
+    /// With the derivers that `builder` knows, which are those whose derivations are kept.
+    #[must_use]
+    pub fn with_derivers_of(mut self, builder: &Closure) -> Closure {
+        for entry in &mut self.entries {
+            if let Some(known) = builder.get(&entry.path).and_then(|built| built.deriver.as_ref()) {
+                entry.deriver = Some(known.clone());
+            }
+        }
+        self
+    }
+
     /// What the package diff needs to know of it.
     pub fn sizes(&self) -> impl Iterator<Item = PathSize<'_>> {
         self.entries.iter().map(|entry| PathSize {
@@ -391,63 +474,4 @@ pub fn parse_dump_db(text: &str) -> Result<Vec<PathInfo>, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn path(name: &str) -> String {
-        format!("/nix/store/{}-{name}", "0".repeat(32))
-    }
-
-    fn dump(name: &str, references: &[&str]) -> String {
-        let mut text = format!("{}\n{}\n10\n\n{}\n", path(name), "0".repeat(64), references.len());
-        references
-            .iter()
-            .for_each(|name| text.push_str(&format!("{}\n", path(name))));
-        text
-    }
-
-    #[test]
-    fn two_closures_come_out_of_one_list_and_neither_holds_what_is_the_others_alone() {
-        let text = format!(
-            "{}\n{}{}{}{}",
-            path("old"),
-            dump("new", &["lib", "new"]),
-            dump("old", &["lib", "gone"]),
-            dump("lib", &[]),
-            dump("gone", &["lib"]),
-        );
-        let new = StorePath::new(&path("new")).expect("a path");
-        let (new, old) = two(&new, &text).expect("two closures");
-        let names = |closure: &Closure| closure.paths().map(|p| p.name().to_owned()).collect::<Vec<_>>();
-        assert_eq!(names(&new), ["lib", "new"]);
-        assert_eq!(names(&old), ["gone", "lib", "old"]);
-    }
-
-    #[test]
-    fn a_closure_reads_the_same_from_json_and_from_a_dump() {
-        let (lib, new) = (path("lib"), path("new"));
-        let digits = "0".repeat(64);
-        let info = |references: String| {
-            format!(
-                r#"{{"narHash":"sha256:{digits}","narSize":10,"deriver":null,"references":[{references}]}}"#
-            )
-        };
-        let json = format!(
-            r#"{{"{lib}":{},"{new}":{}}}"#,
-            info(String::new()),
-            info(format!(r#""{lib}","{new}""#))
-        );
-        let dumped = parse(&format!("{}{}", dump("lib", &[]), dump("new", &["lib", "new"])));
-        assert_eq!(parse(&json), dumped);
-        assert_eq!(dumped.map(|entries| entries.len()), Ok(2));
-        assert!(parse(&format!(r#"{{"{lib}":null}}"#)).is_err(), "not valid");
-    }
-
-    #[test]
-    fn a_list_cut_short_is_no_closure() {
-        let text = format!("{}\n{}{}", path("old"), dump("new", &["lib"]), dump("old", &[]));
-        let new = StorePath::new(&path("new")).expect("a path");
-        let why = two(&new, &text).expect_err("lib is missing");
-        assert!(why.contains("-lib, which is missing"), "{why}");
-    }
-}
+mod tests;

@@ -90,6 +90,9 @@ pub struct StoreHealth {
     pub broken: Vec<Broken>,
     /// Closures whose registered hashes are not the recorded ones, or that are registered only in part.
     pub unlike: Vec<String>,
+    /// Closures that are whole, of which the records do not say what the target had: worth a word, no fault.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub noted: Vec<String>,
     pub database: Database,
 }
 
@@ -98,6 +101,15 @@ impl StoreHealth {
     pub fn is_whole(&self) -> bool {
         self.broken.is_empty() && self.unlike.is_empty() && !matches!(self.database, Database::Violations(_))
     }
+}
+
+/// How a closure that is registered whole compares with the records; each with what is to be said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Comparison {
+    /// As recorded, or nothing is recorded of it.
+    Same,
+    Noted(String),
+    Unlike(String),
 }
 
 /// Reads it all where `exec` runs. `record`: the current record's toplevel. `contents` reads every file.
@@ -180,8 +192,8 @@ impl Examined {
         seen
     }
 
-    /// Judges it. `recorded`: closure digests by keeper's name, as the records have them.
-    pub fn judge(&self, recorded: &BTreeMap<String, String>) -> StoreHealth {
+    /// Judges it. `compare` holds a keeper's closure against the records.
+    pub fn judge(&self, compare: impl Fn(&Keeper, &Closure) -> Comparison) -> StoreHealth {
         let mut needs: BTreeMap<&StorePath, (Fault, Vec<String>)> = BTreeMap::new();
         let mut need = |path, fault, name: &String| {
             let (_, names) = needs.entry(path).or_insert((fault, Vec::new()));
@@ -189,7 +201,7 @@ impl Examined {
                 names.push(name.clone());
             }
         };
-        let mut unlike = Vec::new();
+        let (mut unlike, mut noted) = (Vec::new(), Vec::new());
         for keeper in &self.keepers {
             if self.unregistered.contains(&keeper.path) {
                 // The candidate of a run whose copy is on its way.
@@ -210,17 +222,11 @@ impl Examined {
             let entries = closure.iter().map(|path| self.entries[*path].clone()).collect();
             match Closure::new(keeper.path.clone(), entries) {
                 Err(why) => unlike.push(format!("{}: {why}", keeper.name)),
-                Ok(closure) => {
-                    if let Some(digest) = recorded.get(&keeper.name)
-                        && *digest != closure.digest()
-                    {
-                        unlike.push(format!(
-                            "{}: the closure registered is not the one recorded (digest {}, recorded {digest})",
-                            keeper.name,
-                            closure.digest()
-                        ));
-                    }
-                }
+                Ok(closure) => match compare(keeper, &closure) {
+                    Comparison::Same => {}
+                    Comparison::Noted(text) => noted.push(format!("{}: {text}", keeper.name)),
+                    Comparison::Unlike(text) => unlike.push(format!("{}: {text}", keeper.name)),
+                },
             }
         }
         let broken = needs
@@ -241,6 +247,7 @@ impl Examined {
                 .len(),
             broken,
             unlike,
+            noted,
             database: self.database.clone(),
         }
     }
@@ -252,6 +259,10 @@ mod tests {
 
     fn path(n: char) -> StorePath {
         StorePath::new(&format!("/nix/store/{}-x", n.to_string().repeat(32))).expect("a store path")
+    }
+
+    fn same(_: &Keeper, _: &Closure) -> Comparison {
+        Comparison::Same
     }
 
     /// One entry of a dump: path, references.
@@ -280,7 +291,7 @@ mod tests {
             path('c'),
             path('b')
         ));
-        let health = parse(&text).unwrap().judge(&BTreeMap::new());
+        let health = parse(&text).unwrap().judge(same);
         let told: Vec<(&StorePath, Fault, Vec<&str>)> = health
             .broken
             .iter()
@@ -299,14 +310,14 @@ mod tests {
     #[test]
     fn a_whole_store_is_whole_and_a_root_without_a_registered_path_is_not() {
         let whole = parse(&answer("database ok\n")).unwrap();
-        assert!(whole.judge(&BTreeMap::new()).is_whole());
+        assert!(whole.judge(same).is_whole());
         let text = answer(&format!(
             "root tmp/r {}\nroot cortex/r {}\nunregistered {}\n",
             path('f'),
             path('f'),
             path('f')
         ));
-        let health = parse(&text).unwrap().judge(&BTreeMap::new());
+        let health = parse(&text).unwrap().judge(same);
         assert_eq!(health.broken[0].fault, Fault::Unregistered);
         assert_eq!(health.broken[0].needed_by, ["cortex/r"]);
     }
@@ -314,13 +325,19 @@ mod tests {
     #[test]
     fn a_closure_that_is_not_the_recorded_one_is_unlike_it() {
         let found = parse(&answer("database 3\n")).unwrap();
-        let recorded = BTreeMap::from([("running".to_owned(), "00".to_owned())]);
-        let health = found.judge(&recorded);
-        assert_eq!(health.unlike.len(), 1, "{health:?}");
+        let health = found.judge(|keeper, _| match keeper.name.as_str() {
+            "running" => Comparison::Unlike("not the one recorded".to_owned()),
+            _ => Comparison::Noted("other bytes".to_owned()),
+        });
+        assert_eq!(health.unlike, ["running: not the one recorded"]);
+        assert_eq!(health.noted, ["cortex/before-first: other bytes"]);
+        assert!(!health.is_whole());
+        let noted = |_: &Keeper, _: &Closure| Comparison::Noted("other bytes".to_owned());
+        assert!(parse(&answer("database ok\n")).unwrap().judge(noted).is_whole());
         assert_eq!(health.database, Database::Violations(3));
         let mut lost = found;
         lost.entries.remove(&path('c'));
-        let unlike = lost.judge(&BTreeMap::new()).unlike;
+        let unlike = lost.judge(same).unlike;
         assert!(unlike[0].contains("missing from the list"), "{unlike:?}");
     }
 

@@ -32,7 +32,9 @@ pub use closure::{
 pub use collect::collect_garbage;
 pub use contents::contents;
 pub use copy::{CopyError, CopyKind, CopyRequest, Missing, archive_inputs, copy, missing};
-pub use examine::{Broken, Database, Examined, Fault, Keeper, StoreHealth, examine, parse as parse_examined};
+pub use examine::{
+    Broken, Comparison, Database, Examined, Fault, Keeper, StoreHealth, examine, parse as parse_examined,
+};
 pub use exec::{Exec, ExecOutput, LocalExec};
 pub use flake::{FlakeSource, Flakeref, configuration_systems, flake_url, nixos_configurations};
 pub use json::{

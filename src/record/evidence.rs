@@ -93,6 +93,15 @@ pub struct Before {
     pub closure_digest: Option<String>,
 }
 
+/// A closure as a store has it registered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// The toplevel's: `sha256:` and 64 hex digits.
+    pub nar_hash: String,
+    /// 64 hex digits.
+    pub closure_digest: String,
+}
+
 /// Everything a record proves. An application has no closure: `toplevel`, `nar_hash` and `closure_digest` are then
 /// empty together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +122,13 @@ pub struct Evidence {
     pub nar_hash: String,
     /// 64 hex digits: see docs/format.md.
     pub closure_digest: String,
+    /// What the target had registered, read there before the switch. `None`: nobody looked (records of earlier versions);
+    /// then `nar_hash` and `closure_digest` are the builder's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_target: Option<Registered>,
+    /// What it was copied from had registered, where that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_builder: Option<Registered>,
     pub paths: u64,
     pub bytes: u64,
     pub system: String,
@@ -273,11 +289,6 @@ impl Evidence {
     }
 
     fn check(&self) -> Result<(), String> {
-        let hex64 = |s: &str| {
-            s.len() == 64
-                && s.bytes()
-                    .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        };
         let app = self.toplevel.is_empty() && self.nar_hash.is_empty() && self.closure_digest.is_empty();
         if !app {
             if !self.toplevel.starts_with('/') {
@@ -286,18 +297,10 @@ impl Evidence {
                     self.toplevel
                 ));
             }
-            if !self.nar_hash.strip_prefix("sha256:").is_some_and(hex64) {
-                return Err(format!(
-                    "the evidence's NAR hash {:?} is not sha256: and 64 hex digits",
-                    self.nar_hash
-                ));
-            }
-            if !hex64(&self.closure_digest) {
-                return Err(format!(
-                    "the evidence's closure digest {:?} is not 64 hex digits",
-                    self.closure_digest
-                ));
-            }
+            check_digests(&self.nar_hash, &self.closure_digest)?;
+        }
+        for there in [&self.on_target, &self.on_builder].into_iter().flatten() {
+            check_digests(&there.nar_hash, &there.closure_digest)?;
         }
         if let Some(gate) = self.gates.iter().find(|g| {
             g.verdict == Verdict::Skipped && g.reason.as_deref().is_none_or(|reason| reason.trim().is_empty())
@@ -369,6 +372,25 @@ impl Evidence {
         keep(&mut self.units_changed, most, &mut self.units_more);
         keep(&mut self.warnings, most, &mut self.warnings_more);
     }
+}
+
+fn check_digests(nar_hash: &str, closure_digest: &str) -> Result<(), String> {
+    let hex64 = |s: &str| {
+        s.len() == 64
+            && s.bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    if !nar_hash.strip_prefix("sha256:").is_some_and(hex64) {
+        return Err(format!(
+            "the evidence's NAR hash {nar_hash:?} is not sha256: and 64 hex digits"
+        ));
+    }
+    if !hex64(closure_digest) {
+        return Err(format!(
+            "the evidence's closure digest {closure_digest:?} is not 64 hex digits"
+        ));
+    }
+    Ok(())
 }
 
 /// JSON in its one form: keys sorted bytewise, no spaces, everything outside printable ASCII escaped.

@@ -9,6 +9,7 @@ pub mod name;
 pub mod parse;
 pub mod rules;
 pub mod secrets;
+pub mod standing;
 pub mod text;
 
 pub use body::{Draft, Link};
@@ -18,6 +19,7 @@ pub use ledger::Ledger;
 pub use name::{Kind, OnHost, RecordName, Target, Utc};
 pub use parse::{Defect, Record, Signature};
 pub use secrets::Secrets;
+pub use standing::Standing;
 
 /// An object id of the repository, SHA-1 or SHA-256.
 pub type Oid = gix::ObjectId;

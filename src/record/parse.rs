@@ -288,6 +288,13 @@ impl Record {
             if !self.evidence.gates.iter().any(|g| g.verdict == Verdict::Passed) {
                 return no("gates", "a release of which no gate passed".into());
             }
+            let (e, there) = (&self.evidence, self.evidence.on_target.as_ref());
+            if there.is_some_and(|t| (&t.nar_hash, &t.closure_digest) != (&e.nar_hash, &e.closure_digest)) {
+                return no(
+                    "evidence",
+                    "a release's digests are not those on the target".into(),
+                );
+            }
         }
         Ok(())
     }

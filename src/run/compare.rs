@@ -209,7 +209,13 @@ impl Work<'_> {
         prove: bool,
     ) -> Result<(Compared, Option<InputDiff>), Failure> {
         let (old, new) = tokio::join!(self.whole(from, dir), self.whole(to, dir));
-        let (old, new) = (old?, new?);
+        let (mut old, mut new) = (old?, new?);
+        // What the host has already stays as it is there, whatever the builder has under the same path.
+        match (from.0, to.0) {
+            (Named::Live, _) => new.closure = new.closure.copied_beside(&old.closure),
+            (_, Named::Live) => old.closure = old.closure.copied_beside(&new.closure),
+            _ => {}
+        }
         let between = match (&old.commit, &new.commit) {
             (Some(from), Some(to)) => {
                 let log = &mut GateLog::new(self.world.watcher);
@@ -365,31 +371,13 @@ impl Work<'_> {
             Ok(closure) => return Ok(closure),
             Err(failure) => failure,
         };
-        if let Some(closure) = self.journalled(record, toplevel) {
+        if let Some(closure) = journal::closure_of(self.world.repo, &record.name, toplevel) {
             self.log
                 .note(format!("{}: read from the journal of its run", failure.what));
             return Ok(closure);
         }
         let host = self.host(dir).await?;
         nix::closure(&store_of(host), toplevel, limit).await
-    }
-
-    fn journalled(&self, record: &Record, toplevel: &StorePath) -> Option<Closure> {
-        let repo = self.world.repo;
-        let name = record.name.to_string();
-        let runs = repo.journals(self.target).ok()?;
-        let run = runs.iter().rev().find(|run| {
-            let bytes = repo
-                .journal_file(self.target, &run.run, journal::STATE)
-                .ok()
-                .flatten();
-            let state = bytes.and_then(|bytes| journal::State::parse(&bytes).ok());
-            state.is_some_and(|state| state.ending.and_then(|ending| ending.record).as_ref() == Some(&name))
-        })?;
-        let bytes = repo
-            .journal_file(self.target, &run.run, journal::CLOSURE)
-            .ok()??;
-        journal::listed_closure(toplevel, &String::from_utf8_lossy(&bytes))
     }
 
     async fn derivations(

@@ -13,6 +13,7 @@ use self::switched::{switched, validated};
 use super::Run;
 use super::journal::Step;
 use super::product::{Bench, Order};
+use super::registered::Recorded;
 use super::rehearse::{Home, and_back};
 use crate::check::Files;
 use crate::config::Settings;
@@ -66,6 +67,8 @@ pub(super) struct Delivery<'a> {
     /// The target built it, and keeps it by this root for the length of the run.
     pub built_on_target: Option<String>,
     pub restores: Option<OnHost>,
+    /// What the records say of the closure's bytes, where it goes on again.
+    pub recorded: Option<Recorded<'a>>,
     pub withdraws: Vec<RecordName>,
     pub remote: RemoteSide,
     /// `rollback --rehearse`: what the host is held against after it came back.

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
-use crate::nix::{Closure, PathInfo, StorePath};
-use crate::record::Secrets;
+use crate::git::Repo;
+use crate::nix::{Closure, StorePath};
+use crate::record::{RecordName, Secrets};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,46 +150,25 @@ pub const SWITCH_LOG: &str = "switch.log";
 /// switch began.
 pub const HOST_LOG: &str = "host.log";
 
-/// The candidate's closure, in a release's journal: a line `path sha256:hash size deriver` for each path.
+/// The candidate's closure as it is registered on the target, in a release's journal: [`crate::nix::Closure::list`].
 pub const CLOSURE: &str = "closure";
 
 /// The derivations that the candidate does not share with what ran before, in the journal of a release that came to its
 /// commit: see `Unshared::packed`.
 pub const DERIVATIONS: &str = "derivations";
 
-/// The list that is kept as [`CLOSURE`].
-pub fn closure_list(closure: &Closure) -> String {
-    let line = |entry: &PathInfo| {
-        let deriver = entry.deriver.as_ref().map_or("-", |path| path.as_str());
-        format!(
-            "{} sha256:{} {} {deriver}\n",
-            entry.path, entry.nar_hash, entry.nar_size
-        )
-    };
-    closure.entries.iter().map(line).collect()
-}
-
-/// The closure that such a list is of; which path refers to which is not in it. `None`: it is no such list.
-pub fn listed_closure(toplevel: &StorePath, text: &str) -> Option<Closure> {
-    let entry = |line: &str| {
-        let mut words = line.split(' ');
-        let path = StorePath::new(words.next()?).ok()?;
-        let nar_hash = words.next()?.strip_prefix("sha256:")?.to_owned();
-        let nar_size = words.next()?.parse().ok()?;
-        let deriver = match words.next()? {
-            "-" => None,
-            path => Some(StorePath::new(path).ok()?),
-        };
-        Some(PathInfo {
-            path,
-            nar_hash,
-            nar_size,
-            deriver,
-            references: Vec::new(),
-        })
-    };
-    let entries: Option<Vec<PathInfo>> = text.lines().map(entry).collect();
-    Closure::new(toplevel.clone(), entries?).ok()
+/// The closure of a record as the journal of the run that made it has it; `None`: that journal is not here, or another
+/// toplevel's.
+pub(super) fn closure_of(repo: &Repo, record: &RecordName, toplevel: &StorePath) -> Option<Closure> {
+    let (target, name) = (&record.target, record.to_string());
+    let file = |run: &str, file| repo.journal_file(target, run, file).ok().flatten();
+    let runs = repo.journals(target).ok()?;
+    let run = runs.iter().rev().find(|run| {
+        let state = file(&run.run, STATE).and_then(|bytes| State::parse(&bytes).ok());
+        state.is_some_and(|state| state.ending.and_then(|ending| ending.record).as_ref() == Some(&name))
+    })?;
+    let bytes = file(&run.run, CLOSURE)?;
+    Closure::listed(toplevel, &String::from_utf8_lossy(&bytes))
 }
 
 impl State {

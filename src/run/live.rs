@@ -8,35 +8,45 @@ use crate::failure::Failure;
 use crate::host::Facts;
 use crate::record::{Defect, Ledger, OnHost, RecordName, Target, sha256_hex};
 
+/// What a host keeps, beside its records.
+#[derive(Debug, Default)]
+pub struct Live {
+    pub defects: Vec<Defect>,
+    /// Worth a word, and nothing that contradicts a record.
+    pub notes: Vec<String>,
+}
+
 /// Compares the roots of a target, the closures that they keep and the record that it carries with its ledger. Nothing is
 /// changed there.
 ///
 /// # Errors
 /// The host cannot be looked at.
-pub async fn live_defects(world: World<'_>, target: &Target) -> Result<Vec<Defect>, Failure> {
+pub async fn look_live(world: World<'_>, target: &Target) -> Result<Live, Failure> {
     let desk = Desk::open(world, target, &StoreOptions::default()).await?;
     let found = compared(&desk, target).await;
     desk.session.close().await;
     found
 }
 
-async fn compared(desk: &Desk<'_>, target: &Target) -> Result<Vec<Defect>, Failure> {
+async fn compared(desk: &Desk<'_>, target: &Target) -> Result<Live, Failure> {
     let Some(ledger) = &desk.ledger else {
-        return Ok(Vec::new());
+        return Ok(Live::default());
     };
     let facts = reach::read_facts(&desk.session, target).await?;
     let mut defects = roots(ledger, &facts.roots);
     defects.extend(carried(ledger, &facts));
     let (_, health) = desk.look().await?;
-    defects.extend(health.unlike.iter().map(|keeper| {
-        let why = format!("on {target} the closure that {keeper} keeps is not the one that was recorded");
-        Defect::new("closure", why)
-    }));
+    let unlike = health.unlike.iter();
+    defects.extend(unlike.map(|text| Defect::new("closure", format!("on {target} {text}"))));
     defects.extend(health.broken.iter().map(|broken| {
         let why = format!("on {target} {} is {}", broken.path, broken.fault.words());
         Defect::new("closure", why)
     }));
-    Ok(defects)
+    let notes = health.noted.iter().map(|text| format!("on {target} {text}"));
+    Ok(Live {
+        defects,
+        notes: notes.collect(),
+    })
 }
 
 /// Where a root leads elsewhere than its release, and whether what is on the host has one.

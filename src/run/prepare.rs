@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::deliver::{Delivery, Outcome};
-use super::{Asker, Run, resolve};
+use super::{Asker, Run, registered, resolve};
 use crate::event::{Gate, Watcher};
 use crate::failure::{Failure, Reason};
 use crate::gate::known_good::RemoteSide;
@@ -90,8 +90,7 @@ async fn after_gc(
 
 async fn rehearse(session: &Session, target: &str, delivery: &Delivery<'_>) -> Result<Rehearsal, Failure> {
     let limit = delivery.settings.timeouts.activate;
-    let closure: Vec<String> = delivery.closure.paths().map(ToString::to_string).collect();
-    dry_activate::rehearse(session, target, delivery.toplevel.as_str(), &closure, limit).await
+    dry_activate::rehearse(session, target, delivery.closure, limit).await
 }
 
 /// Copy and rehearsal under the lock. `Some` when the run ends here.
@@ -147,7 +146,7 @@ pub(super) async fn prepare(
                 .map_err(|error| error.failure(&target))?;
             memory(&target, delivery, &now)?;
         }
-        dry_activate::judged(log, &target, toplevel, seen)
+        dry_activate::judged(log, &target, delivery.closure, seen)
     };
     let (rehearsed, again) = copy::while_held(held, session, async { tokio::join!(steps, again) }).await?;
     let again = again?;
@@ -157,6 +156,7 @@ pub(super) async fn prepare(
     let rehearsed = rehearsed?;
     run.evidence.plan = Some(rehearsed.plan);
     run.evidence.units_changed = rehearsed.units;
+    registered::keep(run, delivery, &rehearsed.registered)?;
     if let Some(reboot) = &rehearsed.reboot
         && !delivery.options.boot
     {

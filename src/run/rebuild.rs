@@ -1,8 +1,8 @@
 //! `--rebuild`: a recorded closure that is nowhere to be had any more is built again, at the commit of its record. What
-//! comes out counts only when it is the one recorded, to the byte.
+//! comes out must have the recorded store path, and bytes that a record has, unless a person takes others.
 
 use super::product::{self, Bench, Order};
-use super::restore::intact;
+use super::registered::Recorded;
 use super::{Run, resolve};
 use crate::config::Settings;
 use crate::failure::{Failure, Reason};
@@ -92,12 +92,12 @@ fn order<'o>(
 /// Exit 3: what was built is not what is recorded, with both shown; exit 1: it does not build.
 pub(super) async fn rebuild<'a>(
     run: &mut Run<'_>,
-    choice: &Choice<'_>,
+    recorded: &Recorded<'_>,
     fit: &Fit,
     now: &Settings,
     (repo, dir): (&'a Repo, &'a RunDir),
 ) -> Result<(StorePath, Rebuilt<'a>), Failure> {
-    let target = run.target.clone();
+    let (target, choice) = (run.target.clone(), recorded.choice);
     if choice.restores == OnHost::BeforeFirst {
         return Err(Failure::refused(
             "what ran before the first release was built from no commit here: it cannot be built again",
@@ -129,13 +129,13 @@ pub(super) async fn rebuild<'a>(
     };
     let built = run.world.stop.unless(target.as_str(), building).await;
     let judged = built.and_then(|product| {
-        let recorded = choice.toplevel();
-        if product.toplevel.as_str() != recorded {
+        let wanted = choice.toplevel();
+        if product.toplevel.as_str() != wanted {
             return Err(unlike(choice)
-                .why(format!("recorded {recorded}"))
+                .why(format!("recorded {wanted}"))
                 .why(format!("built    {}", product.toplevel)));
         }
-        intact(choice, &product.closure, &target)?;
+        recorded.refuse_elsewhere(repo, "the builder", &product.closure)?;
         Ok((product.toplevel, product.closure, product.warnings))
     });
     match judged {

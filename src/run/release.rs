@@ -325,6 +325,7 @@ async fn drive(
         workshop: Some((&order, &bench)),
         built_on_target: on_target.then(|| order.link()),
         restores: None,
+        recorded: None,
         withdraws: Vec::new(),
         remote: ready.remote,
         home: None,

@@ -10,6 +10,7 @@ use super::deliver::{Delivery, Options, Outcome, deliver};
 use super::early::{Host, guess, read};
 use super::journal::Verb;
 use super::rebuild::rebuild;
+use super::registered::Recorded;
 use super::rehearse::Home;
 use super::{Run, World, reach, resolve};
 use crate::config::Settings;
@@ -18,10 +19,7 @@ use crate::failure::{Exit, Failure};
 use crate::gate::known_good::RemoteSide;
 use crate::gate::preflight::{self, Rules};
 use crate::host::{Endpoint, Facts, RunDir};
-use crate::nix::Closure;
 use crate::record::{Choice, Evidence, Kind, Ledger, OnHost, Record, Target};
-
-pub(super) use self::found::intact;
 
 /// `rollback`'s and `deploy`'s words.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +32,8 @@ pub struct RestoreOptions {
     pub supersede: bool,
     /// Build the closure again, at its record's commit, where it is nowhere to be had.
     pub rebuild: bool,
+    /// Take a build of the recorded store path that no record has.
+    pub accept_other_build: bool,
 }
 
 /// How far a rollback goes.
@@ -226,7 +226,14 @@ async fn drive(
             .skip(Gate::Build, "a recorded closure: no evaluation, no build");
         run.log.begin(Gate::Diff);
     }
-    let (toplevel, closure, supply) = match found(run, &choice, &fit, settings, dir, mode, known).await? {
+    let accepting = accepting(&target, options, verb);
+    let recorded = Recorded {
+        ledger,
+        choice: &choice,
+        accepts: options.accept_other_build,
+        accepting: &accepting,
+    };
+    let (toplevel, closure, supply) = match found(run, &recorded, &fit, settings, dir, mode, known).await? {
         Found::There(toplevel, closure, supply) => {
             if options.rebuild {
                 run.log
@@ -239,14 +246,14 @@ async fn drive(
         Found::Nowhere(failure) => {
             run.log.begin(Gate::Build);
             run.log.note(failure.to_string());
-            let (toplevel, rebuilt) = rebuild(run, &choice, &fit, settings, (repo, dir)).await?;
+            let (toplevel, rebuilt) = rebuild(run, &recorded, &fit, settings, (repo, dir)).await?;
             let closure = rebuilt.closure.clone();
             run.log.pass(toplevel.to_string());
             run.log.begin(Gate::Diff);
             (toplevel, closure, Some(Supply::Built(Box::new(rebuilt))))
         }
     };
-    evidence(run, &choice, &closure, &commit);
+    evidence(run, &choice, &commit);
     let sides = (running, &closure);
     let detail = compared(run, &fit, (ledger, &choice), sides, settings).await;
     run.log.pass(detail);
@@ -272,6 +279,7 @@ async fn drive(
         workshop: None,
         built_on_target: supply.as_ref().and_then(Supply::link_on_target),
         restores: Some(choice.restores.clone()),
+        recorded: Some(recorded),
         withdraws: choice.withdraws.clone(),
         remote,
         home,
@@ -347,8 +355,17 @@ fn already(
     })
 }
 
-/// What the new record says of the closure: what the restored one said.
-fn evidence(run: &mut Run<'_>, choice: &Choice<'_>, closure: &Closure, commit: &crate::git::Commit) {
+/// The command as it was typed, which now takes a build that no record has.
+fn accepting(target: &Target, options: &RestoreOptions, verb: Verb) -> String {
+    let mut words = vec![format!("git nixgate {} {target}", verb.name())];
+    words.extend(options.to.iter().map(|to| format!("--to {to}")));
+    words.extend(options.rebuild.then(|| "--rebuild".to_owned()));
+    words.push("--accept-other-build".to_owned());
+    words.join(" ")
+}
+
+/// What the new record says of the closure: what the restored one said. What the target has of it is read there.
+fn evidence(run: &mut Run<'_>, choice: &Choice<'_>, commit: &crate::git::Commit) {
     let source: &Record = choice.source;
     let recorded = &source.evidence;
     let mut new = Evidence {
@@ -358,13 +375,11 @@ fn evidence(run: &mut Run<'_>, choice: &Choice<'_>, closure: &Closure, commit: &
         by: run.evidence.by.clone(),
         drift: run.evidence.drift.clone(),
         toplevel: choice.toplevel().to_owned(),
-        nar_hash: format!("sha256:{}", closure.toplevel_hash()),
-        closure_digest: closure.digest(),
-        paths: closure.count() as u64,
-        bytes: closure.bytes(),
         ..Evidence::default()
     };
     if choice.restores != OnHost::BeforeFirst {
+        new.nar_hash = recorded.nar_hash.clone();
+        new.closure_digest = recorded.closure_digest.clone();
         new.drv = recorded.drv.clone();
         new.flake_lock_sha256 = recorded.flake_lock_sha256.clone();
         new.system = recorded.system.clone();

@@ -1,20 +1,19 @@
 //! `store check` and `store repair`: the store of a host against its own database, and against the records.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Asker, World, reach, resolve};
+use super::{Asker, World, reach, registered, resolve};
 use crate::config::Settings;
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::{As, GateLog, Place, copy, store};
 use crate::host::supervisor::{self, Plan};
 use crate::host::{Facts, Privilege, RunDir, Session};
-use crate::nix::{self, Database, Examined, Fault, StoreHealth, StorePath};
-use crate::record::{Kind, Ledger, Target};
+use crate::nix::{self, Closure, Comparison, Database, Examined, Fault, Keeper, StoreHealth, StorePath};
+use crate::record::{Ledger, Target};
 
 /// How long changing the database may take.
 const SURGERY: Duration = Duration::from_secs(300);
@@ -133,24 +132,12 @@ impl<'a> Desk<'a> {
         })
     }
 
-    /// The closures' digests as the records have them, by keeper.
-    fn recorded(&self) -> BTreeMap<String, String> {
-        let Some(ledger) = &self.ledger else {
-            return BTreeMap::new();
-        };
-        let releases = ledger
-            .records()
-            .iter()
-            .filter(|record| record.kind == Kind::Release);
-        let mut digests: BTreeMap<String, String> = releases
-            .map(|record| {
-                let keeper = format!("{}/{}", self.target, record.name.leaf());
-                (keeper, record.evidence.closure_digest.clone())
-            })
-            .collect();
-        let head = &ledger.head().evidence;
-        digests.insert("record".to_owned(), head.closure_digest.clone());
-        digests
+    /// A closure that is kept, against the records.
+    fn compared(&self, keeper: &Keeper, closure: &Closure) -> Comparison {
+        match &self.ledger {
+            Some(ledger) => registered::compare(self.world.repo, ledger, &keeper.name, closure),
+            None => Comparison::Same,
+        }
     }
 
     pub async fn look(&self) -> Result<(Examined, StoreHealth), Failure> {
@@ -165,14 +152,15 @@ impl<'a> Desk<'a> {
         let root = As(Privilege::RootIfPossible, &self.session);
         let target = self.target.as_str();
         let examined = nix::examine(&root, target, record.as_ref(), self.contents, deadline).await?;
-        let health = examined.judge(&self.recorded());
+        let health = examined.judge(|keeper, closure| self.compared(keeper, closure));
         Ok((examined, health))
     }
 
     async fn repair(&self, options: &RepairOptions) -> Result<StoreReport, Failure> {
         let target = &self.target;
         let (examined, before) = self.look().await?;
-        if before.is_whole() {
+        // Whole, but not as recorded: what is there is a build like any other, and nothing of it is broken.
+        if before.broken.is_empty() && !matches!(before.database, Database::Violations(_)) {
             return Ok(self.report(before, Vec::new(), None));
         }
         for broken in &before.broken {
@@ -224,6 +212,7 @@ impl<'a> Desk<'a> {
             broken.map(|b| b.path.clone()).collect()
         };
         let mut left = of(&[Fault::Gone, Fault::Changed]);
+        let mut replaced: Vec<StorePath> = Vec::new();
         let unregistered = of(&[Fault::Unregistered]);
         let root = As(Privilege::Root, &self.session);
         if !left.is_empty() {
@@ -232,7 +221,8 @@ impl<'a> Desk<'a> {
             let had = left.len();
             match nix::repair_paths(&root, &left, None, self.settings.timeouts.copy).await {
                 Ok((failed, words)) => {
-                    left = self.unlike(examined, left, failed).await?;
+                    left = self.unlike(examined, left, &failed).await?;
+                    replaced.extend(left.iter().filter(|path| !failed.contains(path)).cloned());
                     let words = words.first().filter(|_| !left.is_empty());
                     self.log.note(format!(
                         "they gave {} of {had} paths{}",
@@ -273,8 +263,8 @@ impl<'a> Desk<'a> {
                 }
             }
         }
-        // What nobody has, forgetting would not bring back; it would only hide it.
-        elsewhere.retain(|path| left.contains(path));
+        // What nobody has, forgetting would not bring back; it would only hide it. And what a cache has made whole is whole.
+        elsewhere.retain(|path| left.contains(path) && !replaced.contains(path));
         elsewhere.sort();
         elsewhere.dedup();
         let rows = match before.database {
@@ -297,7 +287,7 @@ impl<'a> Desk<'a> {
         &self,
         examined: &Examined,
         paths: Vec<StorePath>,
-        failed: Vec<StorePath>,
+        failed: &[StorePath],
     ) -> Result<Vec<StorePath>, Failure> {
         let now = nix::have(&As(Privilege::Root, &self.session), &paths, LOOK).await?;
         let as_before = |path: &StorePath| {
@@ -464,7 +454,10 @@ impl<'a> Desk<'a> {
         }
         if !health.unlike.is_empty() && health.broken.is_empty() {
             next.push(format!(
-                "git nixgate release {target} --again    # proves the closure as it is now, and records it"
+                "git nixgate release {target} --again    # proves what runs as it is now, and records it"
+            ));
+            next.push(format!(
+                "git nixgate rollback {target} --to RELEASE --accept-other-build    # the same for an earlier release"
             ));
         }
         if !repaired.is_empty() || backup.is_some() {

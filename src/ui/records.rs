@@ -137,7 +137,9 @@ pub fn record(record: &Record, marks: &Marks, style: Style) -> String {
             bytes(e.bytes)
         ),
     ));
-    rows.push(("digest", one_line(&e.closure_digest)));
+    let there = e.on_target.as_ref();
+    let digest = there.map_or(&e.closure_digest, |there| &there.closure_digest);
+    rows.push(("digest", one_line(digest)));
     rows.extend(e.drv.iter().map(|drv| ("derivation", one_line(drv))));
     rows.push((
         "built by",

@@ -27,6 +27,9 @@ pub fn report(report: &StoreReport) -> String {
     for unlike in &health.unlike {
         text.push_str(&format!("  {unlike}\n"));
     }
+    for noted in &health.noted {
+        text.push_str(&format!("  note: {noted}\n"));
+    }
     match &health.database {
         Database::Sound => {}
         Database::Violations(rows) => {

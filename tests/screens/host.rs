@@ -418,7 +418,7 @@ fn s0_16_the_way_back_by_hand() {
 
 #[test]
 fn s3_04_a_store_that_is_not_what_its_database_says() {
-    use git_nixgate::nix::Examined;
+    use git_nixgate::nix::{Comparison, Examined};
     use git_nixgate::run::store::StoreReport;
     let path = |n: char, name: &str| format!("/nix/store/{}-{name}", n.to_string().repeat(32));
     let (system, glibc, before) = (path('a', "system"), path('b', "glibc-2.40"), path('c', "system"));
@@ -437,16 +437,26 @@ fn s3_04_a_store_that_is_not_what_its_database_says() {
         )
     };
     let looked = |found: &str| -> Examined { git_nixgate::nix::parse_examined(&answer(found)).unwrap() };
-    let report = |found: &str, repaired: &[&str], backup: Option<&str>, next: &[&str]| {
-        let health = looked(found).judge(&BTreeMap::new());
-        StoreReport {
-            target: "cortex".into(),
-            whole: health.is_whole(),
-            health,
-            repaired: repaired.iter().map(ToString::to_string).collect(),
-            backup: backup.map(str::to_owned),
-            next: next.iter().map(ToString::to_string).collect(),
-        }
+    let same = |found: &str| looked(found).judge(|_, _| Comparison::Same);
+    let another = looked("database ok\n").judge(|keeper, _| match keeper.name.as_str() {
+        "record" => Comparison::Noted(format!(
+            "its record has the builder's digest, and cortex has another build of 1 path ({glibc})"
+        )),
+        _ => Comparison::Same,
+    });
+    let report_of =
+        |health: git_nixgate::nix::StoreHealth, repaired: &[&str], backup: Option<&str>, next: &[&str]| {
+            StoreReport {
+                target: "cortex".into(),
+                whole: health.is_whole(),
+                health,
+                repaired: repaired.iter().map(ToString::to_string).collect(),
+                backup: backup.map(str::to_owned),
+                next: next.iter().map(ToString::to_string).collect(),
+            }
+        };
+    let report = |found: &str, repaired: &[&str], backup, next: &[&str]| {
+        report_of(same(found), repaired, backup, next)
     };
     let broken = format!("gone {glibc}\ndatabase 2\n");
     super::screens(
@@ -455,6 +465,10 @@ fn s3_04_a_store_that_is_not_what_its_database_says() {
             (
                 "whole",
                 git_nixgate::ui::store::report(&report("database ok\n", &[], None, &[])),
+            ),
+            (
+                "whole, with a build of its own",
+                git_nixgate::ui::store::report(&report_of(another, &[], None, &[])),
             ),
             (
                 "broken",

@@ -50,7 +50,7 @@ async fn s0_13_and_s0_17_a_good_candidate_is_switched_committed_and_proven() {
     let closure = path_list(&lab, &b);
     println!("({} paths)", closure.len());
     let clock2 = Instant::now();
-    let rehearsal = dry_activate(&mut trial.session, &b, &closure, Duration::from_secs(30))
+    let rehearsal = dry_activate(&mut trial.session, &b, (&closure, ""), Duration::from_secs(30))
         .await
         .expect("ran");
     println!(
@@ -385,7 +385,7 @@ async fn s3_4_a_path_whose_files_are_gone_is_named_and_nothing_runs() {
         .clone();
     lab.sh("cortex", &format!("mv {victim} /nix/store/.kept"));
     let minute = Duration::from_secs(60);
-    let broken = dry_activate(&mut trial.session, &b, &closure, minute)
+    let broken = dry_activate(&mut trial.session, &b, (&closure, ""), minute)
         .await
         .expect("an answer");
     lab.sh("cortex", &format!("mv /nix/store/.kept {victim}"));
@@ -393,7 +393,7 @@ async fn s3_4_a_path_whose_files_are_gone_is_named_and_nothing_runs() {
     assert_eq!(broken.outcome, None);
     let mut unknown = closure.clone();
     unknown.push("/nix/store/00000000000000000000000000000000-nothing".into());
-    let broken = dry_activate(&mut trial.session, &b, &unknown, minute)
+    let broken = dry_activate(&mut trial.session, &b, (&unknown, ""), minute)
         .await
         .expect("an answer");
     assert_eq!(

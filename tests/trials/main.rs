@@ -23,6 +23,7 @@ mod hosts;
 mod infra;
 mod init;
 mod leaks;
+mod other_bytes;
 mod plan;
 mod pressure;
 mod prune;

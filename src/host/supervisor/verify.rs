@@ -24,6 +24,10 @@ pub struct Rehearsal {
     pub memory_available_kib: Option<u64>,
     /// Percent of the last ten seconds in which some process waited for memory.
     pub memory_stalled: Option<f64>,
+    /// The digest of the closure as it is registered there (docs/format.md); empty when the closure is broken.
+    pub digest: String,
+    /// Where that is not the digest expected: the closure's lines, `path sha256:hash size deriver`, `-` for no deriver.
+    pub registered: Vec<String>,
     /// What dry-activate printed.
     pub stdout: String,
     pub stderr: String,
@@ -36,16 +40,17 @@ impl Rehearsal {
     }
 }
 
-const VERIFY: &str = include_str!("verify.sh");
+pub(super) const VERIFY: &str = include_str!("verify.sh");
 
-/// Checks every path of `closure` on the target, then runs the toplevel's `dry-activate`. One remote command.
+/// Checks every path of `closure`, and of the closure that is registered on the target, then runs the toplevel's
+/// `dry-activate`. `digest` is that of the closure that should be registered. One remote command.
 ///
 /// # Errors
 /// [`HostError`].
 pub async fn dry_activate(
     remote: &mut impl Remote,
     toplevel: &str,
-    closure: &[String],
+    (closure, digest): (&[String], &str),
     deadline: Duration,
 ) -> Result<Rehearsal, HostError> {
     if !is_store_path(toplevel) || !closure.iter().all(|path| is_store_path(path)) {
@@ -58,7 +63,7 @@ pub async fn dry_activate(
         input.push_str(path.trim_start_matches("/nix/store/"));
         input.push('\n');
     }
-    let script = Script::new(VERIFY).arg(toplevel).input(input);
+    let script = Script::new(VERIFY).arg(toplevel).arg(digest).input(input);
     let output = remote.run(&script, Privilege::Root, deadline).await?;
     let text = output.text();
     let (head, rest) = text.split_once("\n--nixgate-section--\n").unwrap_or((&text, ""));
@@ -85,6 +90,8 @@ pub async fn dry_activate(
         plan: DryActivate::parse(stderr),
         memory_available_kib: all("MemAvailable").first().and_then(|kib| kib.parse().ok()),
         memory_stalled: all("psi_memory").first().and_then(|percent| percent.parse().ok()),
+        digest: all("digest").pop().unwrap_or_default(),
+        registered: all("registered"),
         stdout: stdout.to_owned(),
         stderr: stderr.to_owned(),
     })

@@ -1,5 +1,6 @@
-# Every path on stdin (below /nix/store) exists and is valid; dry-activate, then the pre-switch checks for a real switch:
-# inhibitors let dry-activate pass and refuse "test". $1 toplevel
+# Every path on stdin (below /nix/store) exists and is valid, and so does every other of the closure as it is registered
+# here; dry-activate, then the pre-switch checks for a real switch: inhibitors let dry-activate pass and refuse "test".
+# $1 toplevel  $2 digest of the closure that is expected: where another is registered, it is listed
 # The paths are read once into a file: a pipe would end with the first command.
 t=$(mktemp -d) || exit 1
 trap 'rm -rf "$t"' EXIT
@@ -10,10 +11,42 @@ while IFS= read -r p; do
 	}
 done >"$t/paths"
 : >>"$t/bad"
-# Several paths a line are not needed: xargs packs them. Beside the rehearsal, which changes nothing.
+# Which of the paths in file $1 are not valid. Several paths a line are not needed: xargs packs them.
+valid() {
+	xargs nix-store --check-validity --print-invalid <"$1" >"$t/invalid" 2>"$t/err"
+}
+# What is registered here: the same path may have other bytes, and other references, than where it was built.
+registered() {
+	nix-store --query --requisites "$1" >"$t/closure" 2>"$t/why" && sort -u "$t/closure" >"$t/own" || return
+	xargs nix-store --dump-db <"$t/own" >"$t/dump" 2>"$t/why" || return
+	# nix-store --dump-db: path, hash, size, deriver or nothing, the number of references, and those.
+	awk 'left { left--; next }
+		{ field[++at] = $0 }
+		at == 5 {
+			sub(/^sha256:/, "", field[2])
+			print field[1], "sha256:" field[2], field[3], (field[4] == "" ? "-" : field[4])
+			left = field[5] + 0
+			at = 0
+		}' "$t/dump" 2>"$t/why" | sort >"$t/list"
+	[ -s "$t/list" ] || return
+	# The closure digest of docs/format.md.
+	awk '{ printf "%s\001%s\n", $1, $2 }' "$t/list" | tr '\001' '\000' | sha256sum >"$t/digest"
+	sort -u "$t/paths" >"$t/sent"
+	comm -13 "$t/sent" "$t/own" | while IFS= read -r p; do
+		[ -e "$p" ] || [ -L "$p" ] || printf 'missing=%s\n' "$p"
+	done >"$t/gone"
+	# What was sent and is no part of it has to be valid all the same.
+	comm -23 "$t/sent" "$t/own" >"$t/more"
+	[ ! -s "$t/more" ] || valid "$t/more"
+}
+# Beside the rehearsal, which changes nothing.
+for f in gone invalid err; do : >"$t/$f"; done
 {
-	xargs nix-store --check-validity --print-invalid <"$t/paths" >"$t/invalid" 2>"$t/err"
-	echo $? >"$t/asked"
+	registered "$1"
+	asked=$?
+	# Its words name one path; all are wanted.
+	[ "$asked" = 0 ] || valid "$t/paths"
+	echo "$asked" >"$t/asked"
 } &
 for f in nixos-version bin/switch-to-configuration activate init sw/bin; do
 	[ -e "$1/$f" ] || printf 'part=%s\n' "$f" >>"$t/bad"
@@ -36,14 +69,18 @@ fi
 wait
 read -r asked <"$t/asked"
 if [ "$asked" != 0 ] && [ ! -s "$t/invalid" ]; then
-	cat "$t/err" >&2
+	cat "$t/why" "$t/err" >&2
 	exit 1
 fi
+cat "$t/gone" >>"$t/bad"
 while IFS= read -r p; do printf 'invalid=%s\n' "$p"; done <"$t/invalid" >>"$t/bad"
 while IFS= read -r p; do printf '%s\n' "$p"; done <"$t/bad"
 echo complete=1
 if [ ! -s "$t/bad" ]; then
 	printf 'status=%s\n' "$s"
+	read -r digest _ <"$t/digest"
+	printf 'digest=%s\n' "$digest"
+	[ "$digest" = "$2" ] || sed 's/^/registered=/' "$t/list"
 	# How the host stands just before a switch; nothing is started for it.
 	while IFS=' ' read -r k v _; do
 		[ "$k" != MemAvailable: ] || printf 'MemAvailable=%s\n' "$v"

@@ -112,7 +112,9 @@ pub(super) async fn compared(
             unshared(run, old, recorded, drv.ok(), product.unshared, place).await
         }
     };
-    let sides = (old.as_ref().unwrap_or(&new), &new);
+    // What is there already stays as it is, whatever the builder has under the same path.
+    let copied = old.as_ref().map(|old| new.copied_beside(old));
+    let sides = (old.as_ref().unwrap_or(&new), copied.as_ref().unwrap_or(&new));
     let (mut difference, bad) = Difference::new(sides, derivations.as_ref(), between);
     if let Some(bad) = bad {
         run.log
@@ -134,14 +136,10 @@ pub(super) async fn compared(
     }
     diff::unexplained(&mut run.log, &difference, options.check.accept_unexplained)?;
     run.evidence.diff = Some(evidence);
-    run.evidence.nar_hash = format!("sha256:{}", new.toplevel_hash());
-    run.evidence.closure_digest = new.digest();
-    run.evidence.paths = new.count() as u64;
-    run.evidence.bytes = new.bytes();
     run.evidence.flake_lock_sha256 = repo
         .read_file(&commit.id, &diff::lock_file(&settings.flake))?
         .map(|bytes| crate::record::sha256_hex(&bytes));
-    run.attach(journal::CLOSURE, journal::closure_list(&new).into_bytes());
+    run.attach(journal::CLOSURE, new.list().into_bytes());
     if let Some(derivations) = derivations {
         run.make(journal::DERIVATIONS, move |keys| {
             let is_told = |text: &[u8]| keys.count(&String::from_utf8_lossy(text)) > 0;

@@ -33,6 +33,7 @@ pub(super) async fn compared(
             return "what runs cannot be read".to_owned();
         }
     };
+    let closure = &closure.copied_beside(&old);
     let base = ledger.newest_with_toplevel(running.as_str());
     let (unshared, between) = match old.toplevel == closure.toplevel {
         true => (None, None),

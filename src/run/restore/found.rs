@@ -9,6 +9,7 @@ use crate::host::{Facts, RunDir, Session};
 use crate::nix::{self, Closure, StorePath};
 use crate::record::{Choice, OnHost, Target};
 use crate::run::rebuild::Rebuilt;
+use crate::run::registered::Recorded;
 use crate::run::{Run, reach};
 
 /// Where the closure comes from when it is not on the target.
@@ -43,18 +44,18 @@ pub(super) enum Found<'a> {
     Nowhere(Failure),
 }
 
-/// The recorded closure: on the target, by its own root; else on the builder, by its root there. Its digest must be the
-/// recorded one.
+/// The recorded closure: on the target, by its own root; else on the builder, by its root there. Bytes that are in no
+/// record are refused.
 pub(super) async fn found<'a>(
     run: &mut Run<'_>,
-    choice: &Choice<'_>,
+    recorded: &Recorded<'_>,
     fit: &Fit,
     settings: &Settings,
     dir: &RunDir,
     mode: Mode,
     known: Option<Closure>,
 ) -> Result<Found<'a>, Failure> {
-    let target = run.target.clone();
+    let (target, repo, choice) = (run.target.clone(), run.world.repo, recorded.choice);
     let toplevel = StorePath::new(choice.toplevel()).map_err(|bad| {
         Failure::refused(format!(
             "{} records no closure that can be restored",
@@ -70,7 +71,7 @@ pub(super) async fn found<'a>(
     };
     let trouble = match there {
         Ok(closure) => {
-            intact(choice, &closure, &target)?;
+            recorded.refuse_on_target(repo, &closure)?;
             if root.is_none() {
                 let text = format!("no root keeps {} on {target}", choice.restores);
                 if mode == Mode::Check {
@@ -122,7 +123,7 @@ pub(super) async fn found<'a>(
             return Ok(Found::Nowhere(failure));
         }
     };
-    intact(choice, &closure, &target)?;
+    recorded.refuse_elsewhere(repo, place.name(), &closure)?;
     run.log
         .finding(format!("{} comes from {}", choice.restores, place.name()));
     Ok(Found::There(toplevel, closure, Some(supply)))
@@ -160,23 +161,4 @@ fn rooted(target: &Target, choice: &Choice<'_>, facts: &Facts) -> Option<String>
         .get(&format!("{target}/{leaf}"))
         .filter(|path| path.as_str() == choice.toplevel())
         .cloned()
-}
-
-/// The closure found is the closure recorded. What ran before the first release has no digest to hold it against.
-pub(in crate::run) fn intact(choice: &Choice<'_>, closure: &Closure, target: &Target) -> Result<(), Failure> {
-    if choice.restores == OnHost::BeforeFirst {
-        return Ok(());
-    }
-    let recorded = &choice.source.evidence.closure_digest;
-    let digest = closure.digest();
-    if digest == *recorded {
-        return Ok(());
-    }
-    Err(Failure::refused(format!(
-        "the closure found is not the one that {} records",
-        choice.restores
-    ))
-    .why(format!("recorded digest {recorded}"))
-    .why(format!("found          {digest}"))
-    .next(format!("git nixgate store check {target} --contents")))
 }
