@@ -184,6 +184,7 @@ pub fn connect_word(class: ConnectClass) -> &'static str {
         ConnectClass::Waits => "the login did not finish",
         ConnectClass::NoLogin => "account may not run commands",
         ConnectClass::Hang => "no shell answers",
+        ConnectClass::Noise => "prints without end",
         ConnectClass::Other => "failed",
     }
 }

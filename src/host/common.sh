@@ -1,5 +1,6 @@
 # Functions shared by the facts script and the supervisor. POSIX sh; every tool from the system's own sw/bin.
 
+base=/run/nixgate
 boot_dir=/boot
 efi_dir=/sys/firmware/efi
 
@@ -55,6 +56,15 @@ drop_new_generations() {
 	generations | while IFS= read -r n; do
 		case $k in *" $n "*) ;; *) nix-env --profile /nix/var/nix/profiles/system --delete-generations "$n" ;; esac
 	done
+}
+
+# Opens the lock of this host as descriptor 9; the one place that makes it. Root's alone, whatever the caller's umask is:
+# whoever can open it can hold it. 1: it cannot be made.
+open_lock() {
+	[ -d "$base" ] || mkdir -p "$base" || return 1
+	[ -e "$base/lock" ] || (umask 077 && : >>"$base/lock") || return 1
+	chmod 755 "$base" && chmod 600 "$base/lock" || return 1
+	exec 9>>"$base/lock"
 }
 
 # lxc, nspawn, docker, wsl …, or nothing. Who asked before may keep the answer in $container.

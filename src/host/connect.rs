@@ -30,6 +30,8 @@ pub enum ConnectClass {
     NoLogin,
     /// Authenticated, but no shell answers.
     Hang,
+    /// Authenticated, but what answers prints without end.
+    Noise,
     Other,
 }
 
@@ -131,6 +133,11 @@ impl ConnectError {
                 Reason::Timeout,
                 format!("{name} takes the login, but no shell answers"),
                 "a ForceCommand, a shell start-up file that waits, or a host out of memory; try `ssh … true` by hand",
+            ),
+            ConnectClass::Noise => (
+                Reason::Link,
+                format!("{name} takes the login, but it prints without end before a shell answers"),
+                "a start-up file of the account's shell (~/.bashrc) runs something that prints; `ssh … true` prints nothing",
             ),
             ConnectClass::Other => (
                 Reason::Link,
@@ -328,6 +335,7 @@ mod tests {
             Waits,
             NoLogin,
             Hang,
+            Noise,
             Other,
         ];
         let texts: std::collections::BTreeSet<String> = all

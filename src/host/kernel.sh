@@ -3,7 +3,7 @@
 short() { timeout -k 1 3 "$@" 2>/dev/null; }
 lines() { tail -n "$2" | cut -c 1-400 | sed "s/^/$1 /"; }
 
-# The ring buffer counts from the boot.
+# The ring buffer counts from the boot. Programs may write there as well, but not as the kernel (printk's facility 0).
 ring() {
 	read -r up _ </proc/uptime
 	awk -v from="$((${up%.*} - ($(date +%s) - since)))" '
@@ -12,11 +12,11 @@ ring() {
 }
 
 kernel_log() {
-	k=$(short journalctl --no-pager --quiet --since="@$since" --output=short-iso _TRANSPORT=kernel)
+	k=$(short journalctl --no-pager --quiet --since="@$since" --output=short-iso _TRANSPORT=kernel SYSLOG_FACILITY=0)
 	if [ -n "$k" ]; then
 		echo 'kernel journal'
 		printf '%s\n' "$k" | lines line 100
-	elif k=$(timeout -k 1 3 dmesg 2>&1); then
+	elif k=$(timeout -k 1 3 dmesg --kernel 2>&1); then
 		echo 'kernel dmesg'
 		printf '%s\n' "$k" | ring | lines line 100
 	else

@@ -5,10 +5,11 @@ run=$1 since=$2
 shift 2
 
 # Units whose failure systemd wrote down since then, with how it came about: also those that a revert has replaced.
-# The id is that of "Failed with result" (systemd's catalog).
+# The id is that of "Failed with result" (systemd's catalog). Any user can write that to the journal, and name a unit; who
+# wrote it is the journal's own word: the manager is process 1 (systemd.journal-fields(7), trusted fields).
 logged() {
 	short journalctl --no-pager --quiet --since="@$since" --output=export --output-fields=UNIT,UNIT_RESULT \
-		MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c | {
+		_PID=1 _UID=0 MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c | {
 		u='' r=''
 		while IFS='=' read -r k v; do
 			case $k in

@@ -18,6 +18,11 @@ const PRELUDE: &str = include_str!("prelude.sh");
 /// The operator waits this much longer than the host may take: `timeout` there kills after two seconds more.
 const GRACE: Duration = Duration::from_secs(4);
 
+/// What a login may print on either stream before its shell answers: more is no banner.
+const BANNER: usize = 256 << 10;
+/// What a script may print on either stream, so that a host cannot fill this machine's memory.
+const ANSWER: usize = 1 << 30;
+
 /// How long stderr may stay open after stdout ended: ssh closes both when it exits, a child of it may hold one.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -216,6 +221,10 @@ where
             ConnectClass::Hang,
             last_lines(&stderr, 4),
         ))),
+        Ok(Err(Stop::Noise)) => Err(HostError::Connect(ConnectError::new(
+            ConnectClass::Noise,
+            noise(if out.len() > BANNER { &out } else { &err }),
+        ))),
         Ok(Err(Stop::Eof)) if find(&out, format!("\n{} hello\n", wire.nonce).as_bytes()).is_none() => {
             let all = format!("{}\n{stderr}", String::from_utf8_lossy(&out));
             let mut error = ConnectError::from_stderr(&all);
@@ -243,6 +252,18 @@ where
 enum Stop {
     Eof,
     NoHello,
+    /// More than [`BANNER`] before the greeting, or more than [`ANSWER`].
+    Noise,
+}
+
+/// The first lines of what never ends.
+fn noise(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 << 10)]);
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines
+        .take(3)
+        .map(|line| line.chars().take(200).collect())
+        .collect()
 }
 
 /// Reads until the line `<nonce> end <status>`.
@@ -255,7 +276,7 @@ async fn read_to_end<R: AsyncRead + Unpin>(
     let end = format!("\n{nonce} end ");
     let hello_line = format!("\n{nonce} hello\n");
     let must_greet_by = hello.map(|after| tokio::time::Instant::now() + after);
-    let mut greeted = hello.is_none();
+    let mut greeted = false;
     let mut searched = 0;
     let mut buffer = vec![0u8; 16 * 1024];
     loop {
@@ -272,13 +293,16 @@ async fn read_to_end<R: AsyncRead + Unpin>(
             return if hello.is_some() { Err(Stop::Eof) } else { Ok(()) };
         }
         into.extend_from_slice(&buffer[..count]);
-        greeted = greeted || find(into, hello_line.as_bytes()).is_some();
+        greeted = greeted || find(&into[searched..], hello_line.as_bytes()).is_some();
+        if into.len() > if greeted { ANSWER } else { BANNER } {
+            return Err(Stop::Noise);
+        }
         if let Some(at) = find(&into[searched..], end.as_bytes())
             && into[searched + at + end.len()..].contains(&b'\n')
         {
             return Ok(());
         }
-        searched = into.len().saturating_sub(end.len() + 8);
+        searched = into.len().saturating_sub(hello_line.len().max(end.len()) + 8);
     }
 }
 

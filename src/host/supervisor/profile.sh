@@ -1,7 +1,7 @@
 # Puts the profile back after a commit whose machine lost its power between the profile and the boot loader: it booted what
 # ran before. Nothing is done unless all is so. After common.sh. $1 candidate  $2 previous toplevel  $3 generation before
-base=/run/nixgate profile=/nix/var/nix/profiles/system
-mkdir -p "$base" && chmod 755 "$base" && exec 9>>"$base/lock" || exit 1
+profile=/nix/var/nix/profiles/system
+open_lock || exit 1
 flock -n 9 || {
 	echo 'another run holds this host' >&2
 	exit 1

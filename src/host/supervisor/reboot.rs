@@ -103,12 +103,12 @@ pub async fn make_default(
     }
 }
 
-const DEFAULT: &str = r#"base=/run/nixgate
-mkdir -p "$base" && chmod 755 "$base" && exec 9>>"$base/lock" || exit 1
+const DEFAULT: &str = r#"open_lock || exit 1
 flock -n 9 || {
 	echo 'another run holds this host' >&2
 	exit 1
 }
+umask 022
 "$1/bin/switch-to-configuration" boot 9>&- >&2 || exit 1
 b=$(boot_default)
 printf 'boot_default=%s\n' "${b#* }""#;

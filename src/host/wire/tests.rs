@@ -201,3 +201,26 @@ fn s3_15_a_password_is_one_line_and_only_in_the_text_that_needs_it() {
     endpoint.password = Some(Secret::new("a\nb"));
     assert!(text(&endpoint, Privilege::Root).is_err());
 }
+
+/// A start-up file that never stops printing costs as much as it takes to see that, on either stream, and has its own
+/// sentence; one that prints much, and ends, costs nothing else.
+#[tokio::test]
+async fn k12_a_login_that_prints_without_end_is_told_so_and_not_read_to_its_end() {
+    let script = Script::new("echo here");
+    for noise in ["yes\n", "yes >&2\n"] {
+        for result in through(&script, noise, 60 * SECOND).await {
+            match result {
+                Err(HostError::Connect(error)) => {
+                    assert_eq!(error.class, ConnectClass::Noise, "{noise}");
+                    assert_eq!(error.lines, ["y", "y", "y"], "{noise}");
+                }
+                other => panic!("{noise}: {other:?}"),
+            }
+        }
+    }
+    let much =
+        "n=0; while [ $n -lt 2000 ]; do n=$((n + 1)); echo a line of a banner that is rather long; done\n";
+    for result in through(&script, much, 60 * SECOND).await {
+        assert_eq!(result.expect("an output").text(), "here\n");
+    }
+}
