@@ -59,7 +59,12 @@ load() {
 	[ -n "$s_state" ]
 }
 
+# Said twice, it stands there once.
 reason() {
+	case "
+$s_reasons" in *"
+reason=$1
+"*) return ;; esac
 	s_reasons="${s_reasons}reason=$1
 "
 }

@@ -1,4 +1,5 @@
-# The supervisor: holds a target for one run, switches it, and commits or goes back. Follows common.sh, units.sh and state.sh.
+# The supervisor: holds a target for one run, switches it, and commits or goes back. Follows common.sh, units.sh,
+# before.sh, state.sh and back.sh.
 #   sh supervisor.sh hold DIR       holds the lock and obeys DIR/fifo until the run ends
 #   sh supervisor.sh recover DIR    ExecStopPost, and "hold" when started again: finishes what a dead one began
 #   sh supervisor.sh stc DIR NAME TOPLEVEL ACTION [VAR=VALUE]
@@ -11,7 +12,6 @@ set -u
 umask 077
 LC_ALL=C
 export LC_ALL
-base=/run/nixgate
 profiles=/nix/var/nix/profiles/system
 roots=/nix/var/nix/gcroots/nixgate
 stc_lock_file=/run/nixos/switch-to-configuration.lock
@@ -47,7 +47,7 @@ holder_run() {
 
 # A supervisor that was killed has lost the lock while its recovery still works.
 take_lock() {
-	exec 9>>"$base/lock"
+	open_lock || return 1
 	alone_keep9 flock -n 9 || return 1
 	h=$(holder_run)
 	[ -n "$h" ] && [ "$h" != "$p_run" ] && unit_lives "nixgate-$h" || return 0
@@ -64,7 +64,7 @@ alone_keep9() { "$@" 3>&- 8>&-; }
 stc_lock() {
 	[ -d /run/nixos ] || alone mkdir -p -m 755 /run/nixos
 	exec 8>>"$stc_lock_file"
-	n=0
+	stc_held='' n=0
 	until flock -n 8 3>&- 9>&-; do
 		n=$((n + 1))
 		[ $n -lt 20 ] || {
@@ -74,9 +74,13 @@ stc_lock() {
 		}
 		alone sleep 0.5
 	done
+	stc_held=1
 }
 
-stc_unlock() { exec 8>&-; }
+stc_unlock() {
+	exec 8>&-
+	stc_held=''
+}
 
 # Whoever waits for the end of a switch, a commit or a way back waits for this lock: the kernel gives it back also where we
 # are killed. Without it they look at the state again and again.
@@ -138,6 +142,7 @@ begin_switch() {
 	save
 	run_stc switch "$s_effective" test
 	s_switch_status=$rc s_switch_timed_out=$timed_out
+	take_stock || note 'systemctl does not answer after the switch'
 	stc_lock || reason 'another switch works on this host'
 	look
 	case $rc in
@@ -166,97 +171,6 @@ begin_switch() {
 	else
 		revert "after the switch the host runs ${running:-nothing} ($rc)"
 	fi
-}
-
-# $1 why
-revert() {
-	make_room
-	reason "$1"
-	note "reverting: $1"
-	s_state=reverting
-	save
-	kill_unit switch || note 'the switch left processes that cannot be killed'
-	kill_unit boot
-	running=$(alone running_system)
-	case $running in
-	"$p_previous" | "$p_candidate" | "$s_effective") ;;
-	'') alone ln -sfn "$s_effective" /run/current-system ;;
-	*)
-		# Somebody else's system: hands off.
-		reason "hands off: the host runs $running, which is neither the candidate nor the previous system"
-		look
-		s_state=revert-failed
-		save
-		return
-		;;
-	esac
-	turn=0
-	while :; do
-		turn=$((turn + 1))
-		run_stc revert "$p_previous" test NIXOS_NO_CHECK=1
-		s_revert_status=$rc
-		[ "$rc" = 11 ] && [ $turn -lt 10 ] && alone sleep 2 && continue
-		[ -n "$timed_out" ] && [ $turn -lt 2 ] && continue
-		[ "$(alone running_system)" != "$p_previous" ] && [ $turn -lt 2 ] && continue
-		break
-	done
-	stc_lock || reason 'another switch works on this host'
-	judge
-}
-
-# Back means: the previous system runs, what ran before runs, and nothing fails that did not fail before. Where systemd does
-# not say, nobody knows.
-judge() {
-	alone rm -f "$dir/down.still"
-	bad=''
-	if [ -e "$dir/active-before" ]; then alone start_again || bad=1; fi
-	look
-	new=''
-	if [ -z "$bad" ] && [ -e "$dir/failed-before" ]; then new=$(alone new_failures) || bad=1; fi
-	[ -z "$bad" ] || reason 'systemctl does not answer: whether what ran before runs again is not known'
-	if [ "$running" != "$p_previous" ]; then
-		bad=1
-		reason "the host runs ${running:-nothing}"
-	fi
-	if [ -s "$dir/down.still" ]; then
-		bad=1
-		while IFS= read -r u; do reason "$u ran before and stays down"; done <"$dir/down.still"
-	fi
-	[ -z "$new" ] || bad=1
-	while IFS= read -r u; do [ -z "$u" ] || reason "$u fails and did not before"; done <<-END
-		$new
-	END
-	[ "$boot" = "$s_boot0" ] || {
-		bad=1
-		reason "the boot default is $boot and was $s_boot0"
-	}
-	[ "$loader" = "$s_loader0" ] || {
-		bad=1
-		reason "the boot loader is $loader and was $s_loader0"
-	}
-	[ "$profile" = "$s_profile0" ] || {
-		bad=1
-		reason "the profile is $profile and was $s_profile0"
-	}
-	if [ -n "$bad" ]; then s_state=revert-failed; else s_state=reverted; fi
-	save
-}
-
-# The last look, when the lease has ended or the operator has let go.
-settle() {
-	look
-	if [ "$s_state" = reverted ] && [ "$running" != "$p_previous" ]; then
-		case $running in
-		"$p_candidate" | "$s_effective" | '') revert "after the revert the host runs ${running:-nothing} again" ;;
-		*)
-			reason "after the revert somebody switched to $running"
-			s_state=revert-failed
-			;;
-		esac
-		look
-	fi
-	s_settled=1
-	save
 }
 
 commit() {
@@ -335,18 +249,6 @@ undo_commit() {
 	revert 'the commit failed'
 	s_answer='refused: the commit failed'
 	save
-}
-
-# Only without contact, and only where a reset boots what ran before.
-maybe_reboot() {
-	[ -n "$p_reboot" ] && [ -z "$(alone container_kind)" ] || return 0
-	look
-	[ "$boot" = "$p_previous" ] || return 0
-	case $running in "$p_previous" | "$p_candidate" | "$s_effective" | '') ;; *) return 0 ;; esac
-	s_rebooting=1
-	reason 'nobody is in contact: rebooting into the boot default'
-	save
-	alone systemctl --no-block reboot
 }
 
 # Obeys messages until the run has ended.
@@ -479,6 +381,7 @@ say_holder() {
 }
 
 leave() {
+	let_unload
 	h=$(holder_run)
 	[ "$h" != "$p_run" ] || alone rm -f "$base/holder"
 	case $s_state in
@@ -496,7 +399,9 @@ stc)
 	dir=$2 name=$3 toplevel=$4 action=$5
 	[ -z "${6-}" ] || export "${6?}"
 	while IFS= read -r l; do printf '%s\n' "$l"; done </proc/self/cgroup >"$dir/$name.cgroup" 2>/dev/null
-	"$toplevel/bin/switch-to-configuration" "$action" >"$dir/$name.out" 2>"$dir/$name.err" </dev/null
+	# What it writes is the system's and not ours: as a person's root has it.
+	(umask 022 && exec "$toplevel/bin/switch-to-configuration" "$action") \
+		>"$dir/$name.out" 2>"$dir/$name.err" </dev/null
 	printf '%s\n' $? >"$dir/$name.rc.new"
 	mv -f "$dir/$name.rc.new" "$dir/$name.rc"
 	# Opened for both, a FIFO that nobody reads blocks nobody (fifo(7), Linux).
@@ -546,7 +451,7 @@ recover)
 	read_clock
 	make_room
 	note "the supervisor ended while $s_state"
-	exec 9>>"$base/lock"
+	open_lock || reason 'the lock of this target cannot be made'
 	flock -w 30 9 || reason 'the lock of this target is taken'
 	exec 3<>"$dir/fifo"
 	fifo=1

@@ -220,8 +220,13 @@ pub struct Trial {
 
 impl Trial {
     pub async fn new(lab: &Lab, host: &str, candidate: &str, lease: u64, activate: u64) -> Self {
+        Self::new_at(lab.endpoint(host), host, candidate, lease, activate).await
+    }
+
+    /// The same over another way to the host.
+    pub async fn new_at(endpoint: Endpoint, host: &str, candidate: &str, lease: u64, activate: u64) -> Self {
         let dir = RunDir::new().expect("a directory");
-        let session = Session::open(&lab.endpoint(host), &dir).await.expect("a session");
+        let session = Session::open(&endpoint, &dir).await.expect("a session");
         let output = session
             .run(
                 &facts_script(host),

@@ -5,6 +5,7 @@
 //!
 //! Each trial begins on A and says in its name what it proves.
 
+mod before;
 mod connections;
 mod lab;
 mod reverts;
@@ -18,7 +19,7 @@ use git_nixgate::host::supervisor::{
     Held, HoldError, SupervisorError, Switched, boot_set, dry_activate, release_leftover, set_boot,
     store_record,
 };
-use git_nixgate::host::{Session, fresh};
+use git_nixgate::host::{Facts, Session, fresh};
 use lab::{Lab, Trial};
 
 fn path_list(lab: &Lab, toplevel: &str) -> Vec<String> {
@@ -183,8 +184,8 @@ async fn switched(lab: &Lab, variant: &str, lease: u64, activate: u64) -> (Trial
 }
 
 /// The host is on A with everything that ran before, and nothing of ours is left.
-fn assert_back(lab: &Lab, trial: &Trial) {
-    assert_eq!(Some(lab.running("cortex")), trial.facts.here.running);
+fn assert_back(lab: &Lab, facts: &Facts) {
+    assert_eq!(Some(lab.running("cortex")), facts.here.running);
     let down = lab.try_sh(
         "cortex",
         "systemctl is-active app sshd worker lone.socket sock.socket tick.timer",

@@ -19,7 +19,7 @@ async fn s0_18_a_link_cut_during_the_lease_reverts_the_host_by_itself() {
     lab.run(&["cut", "cortex"]);
     let state = lab.wait_state("cortex", &held.run, &["reverted"], 20);
     assert!(state.contains("reason=the lease ended in silence"), "{state}");
-    assert_back(&lab, &trial);
+    assert_back(&lab, &trial.facts);
     lab.run(&["heal", "cortex"]);
     let mut late = Trial::new(&lab, "cortex", &held.candidate, 4, 60).await;
     let state = held
@@ -64,7 +64,7 @@ async fn s0_18_each_lockout_reverts_by_itself() {
             println!("{variant}: fresh says {class:?}");
         }
         lab.wait_state("cortex", &held.run, &["reverted"], 30);
-        assert_back(&lab, &trial);
+        assert_back(&lab, &trial.facts);
         fresh(&lab.endpoint("cortex")).await.expect("ssh works again");
     }
 }
@@ -80,7 +80,7 @@ async fn a_killed_supervisor_is_recovered_by_systemd() {
     );
     let state = lab.wait_state("cortex", &held.run, &["reverted"], 20);
     assert!(state.contains("reason=the supervisor ended"), "{state}");
-    assert_back(&lab, &trial);
+    assert_back(&lab, &trial.facts);
     // It goes on as a supervisor does: the operator may look and end it.
     let state = held.end(&mut &trial.session).await.expect("ended");
     assert!(state.settled);
@@ -104,7 +104,7 @@ async fn isolating_a_target_and_reexecuting_systemd_do_no_harm() {
     let reverted = held.revert(&mut shell).await.expect("reverted");
     assert!(reverted.back, "{reverted:?}");
     held.end(&mut shell).await.expect("ended");
-    assert_back(&lab, &trial);
+    assert_back(&lab, &trial.facts);
     lab.assert_nothing_left("cortex");
 }
 
@@ -162,7 +162,7 @@ async fn an_orphaned_activate_cannot_switch_again_after_the_revert() {
     assert!(matches!(switched.outcome, Stc::Killed { .. }), "{switched:?}");
     assert_eq!(switched.state.phase, Phase::Reverted);
     assert_eq!(lab.try_sh("cortex", "pgrep -af '[s]leep 600'").trim(), "");
-    assert_back(&lab, &trial);
+    assert_back(&lab, &trial.facts);
     held.end(&mut &trial.session).await.expect("ended");
 }
 
@@ -178,7 +178,7 @@ async fn s3_34_a_switch_past_its_deadline_is_ended_and_reverted() {
         );
         assert_eq!(switched.outcome, Stc::TimedOut);
         assert_eq!(switched.state.phase, Phase::Reverted, "{:?}", switched.state);
-        assert_back(&lab, &trial);
+        assert_back(&lab, &trial.facts);
         held.end(&mut &trial.session).await.expect("ended");
         lab.assert_nothing_left("cortex");
     }
@@ -196,7 +196,7 @@ async fn a_socket_that_the_candidate_took_away_is_started_again() {
     let mut shell = fresh(&lab.endpoint("cortex")).await.expect("fresh");
     let reverted = held.revert(&mut shell).await.expect("an answer");
     assert!(reverted.back, "{reverted:?}");
-    assert_back(&lab, &trial);
+    assert_back(&lab, &trial.facts);
     held.end(&mut shell).await.expect("ended");
 }
 
@@ -217,7 +217,7 @@ async fn a_boot_loader_that_fails_takes_the_whole_commit_back() {
         }
         other => panic!("{other:?}"),
     }
-    assert_back(&lab, &trial);
+    assert_back(&lab, &trial.facts);
     println!("{before}→ {}", lab.sh("cortex", links));
     held.end(&mut shell).await.expect("ended");
     lab.assert_nothing_left("cortex");
@@ -240,7 +240,7 @@ async fn a_switch_that_is_refused_leaves_nothing_to_revert() {
         assert_eq!(switched.outcome, outcome, "{switched:?}");
         assert_eq!(switched.state.phase, Phase::Reverted);
         assert_eq!(switched.state.revert_status, None);
-        assert_back(&lab, &trial);
+        assert_back(&lab, &trial.facts);
         held.end(&mut &trial.session).await.expect("ended");
         lab.assert_nothing_left("cortex");
     }

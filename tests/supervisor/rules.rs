@@ -1,8 +1,11 @@
 //! Trials of single rules of docs/supervisor.md that no whole run would miss until the day that it needs them.
 
+use std::time::Duration;
+
 use git_nixgate::host::fresh;
 use git_nixgate::host::state::Phase;
 use git_nixgate::host::supervisor::release_leftover;
+use git_nixgate::host::trouble;
 
 use super::lab::{Lab, Trial, until};
 use super::{assert_back, switched};
@@ -77,7 +80,7 @@ async fn half_a_message_is_silence() {
     );
     let state = lab.wait_state("cortex", &held.run, &["reverted"], 30);
     assert!(state.contains("reason=the lease ended in silence"), "{state}");
-    assert_back(&lab, &trial);
+    assert_back(&lab, &trial.facts);
 }
 
 #[tokio::test]
@@ -89,7 +92,7 @@ async fn a_missing_link_to_the_running_system_does_not_keep_a_host_from_going_ba
     let mut shell = fresh(&lab.endpoint("cortex")).await.expect("fresh");
     let reverted = held.revert(&mut shell).await.expect("an answer");
     assert!(reverted.back, "{reverted:?}");
-    assert_back(&lab, &trial);
+    assert_back(&lab, &trial.facts);
     held.end(&mut shell).await.expect("ended");
 }
 
@@ -137,7 +140,7 @@ async fn what_switches_the_host_again_after_the_revert_is_seen_at_the_end_and_un
     );
     let state = held.end(&mut shell).await.expect("ended");
     assert!(state.phase == Phase::Reverted && state.settled, "{state:?}");
-    assert_back(&lab, &trial);
+    assert_back(&lab, &trial.facts);
     lab.assert_nothing_left("cortex");
 }
 
@@ -172,7 +175,7 @@ async fn a_revert_that_failed_reboots_into_what_ran_before_where_that_is_allowed
                 let up = lab.ask_sh("cortex", "systemctl is-system-running");
                 (up.as_deref() == Some("running")).then_some(())
             });
-            assert_back(&lab, &trial);
+            assert_back(&lab, &trial.facts);
             continue;
         }
         let state = until("its end", || {
@@ -244,6 +247,42 @@ async fn its_unit_survives_what_others_do_not_and_its_folder_is_for_root_alone()
     lab.assert_nothing_left("cortex");
 }
 
+/// Any user may write to the journal what systemd writes there of a unit that failed.
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn k12_what_a_user_writes_to_the_journal_in_systemds_name_is_not_believed() {
+    let lab = Lab::new();
+    let since: u64 = lab
+        .sh("cortex", "systemctl reset-failed 2>/dev/null; date +%s")
+        .trim()
+        .parse()
+        .expect("a time");
+    lab.run(&[
+        "sh",
+        "cortex",
+        "--user",
+        "jarvis",
+        "--",
+        "printf 'MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c\nMESSAGE=app.service: Failed\nUNIT=app.service\nUNIT_RESULT=oom-kill\n' |
+         logger --journald",
+    ]);
+    lab.try_sh(
+        "cortex",
+        "systemd-run --quiet --wait --unit=k12-real false; journalctl --sync",
+    );
+    let mut shell = fresh(&lab.endpoint("cortex")).await.expect("fresh");
+    let found = trouble::read(&mut shell, "none", since, &[], Duration::from_secs(60))
+        .await
+        .expect("an answer");
+    lab.sh("cortex", "systemctl reset-failed");
+    let seen: Vec<(&str, Vec<String>)> = found
+        .units
+        .iter()
+        .map(|unit| (unit.name.as_str(), unit.results.clone()))
+        .collect();
+    assert_eq!(seen, [("k12-real.service", vec!["exit-code".to_owned()])]);
+}
+
 /// Hosts of the lab have dash; NixOS has bash.
 #[tokio::test]
 #[ignore = "needs the lab"]
@@ -263,14 +302,14 @@ async fn bash_as_sh_holds_switches_goes_back_and_commits_as_well() {
     let mut shell = fresh(&lab.endpoint("cortex")).await.expect("fresh");
     held.renew(&mut shell).await.expect("renewed");
     assert!(held.revert(&mut shell).await.expect("an answer").back);
-    assert_back(&lab, &trial);
+    assert_back(&lab, &trial.facts);
     held.end(&mut shell).await.expect("ended");
 
     // In silence it goes back by itself.
     let (trial, held, _) = switched(&lab, "B", 4, 60).await;
     let state = lab.wait_state("cortex", &held.run, &["reverted"], 30);
     assert!(state.contains("reason=the lease ended in silence"), "{state}");
-    assert_back(&lab, &trial);
+    assert_back(&lab, &trial.facts);
 
     let (_trial, held, _) = switched(&lab, "B", 20, 60).await;
     let b = lab.running("cortex");

@@ -15,7 +15,9 @@ use super::plan::Plan;
 
 const HOLD: &str = include_str!("hold.sh");
 const UNITS: &str = include_str!("../units.sh");
+const BEFORE: &str = include_str!("../before.sh");
 const STATE: &str = include_str!("../state.sh");
+const BACK: &str = include_str!("../back.sh");
 const SUPERVISOR: &str = include_str!("../supervisor.sh");
 pub(super) const TELL: &str = include_str!("tell.sh");
 pub(super) const SHOW: &str = include_str!("show.sh");
@@ -92,7 +94,9 @@ pub async fn hold(session: &Session, plan: &Plan) -> Result<Held, HoldError> {
         .arg(plan.previous())
         .arg(text)
         .arg(stop.to_string())
-        .input(format!("{COMMON}\n{UNITS}\n{STATE}\n{SUPERVISOR}"));
+        .input(format!(
+            "{COMMON}\n{UNITS}\n{BEFORE}\n{STATE}\n{BACK}\n{SUPERVISOR}"
+        ));
     let deadline = session.endpoint().connect_timeout + Duration::from_secs(25);
     let output = session
         .run(&script, Privilege::Root, deadline)

@@ -3,21 +3,44 @@
 
 use std::path::Path;
 
+mod before;
+mod reboot;
+
+const COMMON: &str = include_str!("../common.sh");
 const UNITS: &str = include_str!("../units.sh");
+const BEFORE: &str = include_str!("../before.sh");
 const STATE: &str = include_str!("../state.sh");
+const BACK: &str = include_str!("../back.sh");
 const SUPERVISOR: &str = include_str!("../supervisor.sh");
 
 const A: &str = "/nix/store/a-previous";
 const B: &str = "/nix/store/b-candidate";
 
-/// `$0`'s directory has what it answers: `list`, `failed`, `show`; where there is no such file it fails.
+/// `$0`'s directory has what it answers: `list`, `failed`, `show`, `accept`, `upgrade`; where there is no such file it
+/// fails. A start is written to `started`, and from then on `show` is what `up` was.
 const SYSTEMCTL: &str = "#!/bin/sh
 here=${0%/*}
-case \"$1 $2\" in
-list-units*--failed) cat \"$here/failed\" 2>/dev/null ;;
+case \"$1 $2 $*\" in
+list-units*--failed*) cat \"$here/failed\" 2>/dev/null ;;
 list-units*) cat \"$here/list\" 2>/dev/null ;;
+show*Accept*) cat \"$here/accept\" 2>/dev/null ;;
+show*nixos-upgrade*) cat \"$here/upgrade\" 2>/dev/null ;;
 show*) cat \"$here/show\" 2>/dev/null ;;
+is-active*) [ ! -e \"$here/unplugged\" ] ;;
+reboot* | --no-block*reboot*) echo reboot ;;
+--no-ask-password*start*)
+	shift 3
+	echo \"$@\" >>\"$here/started\"
+	[ ! -e \"$here/up\" ] || mv \"$here/up\" \"$here/show\"
+	;;
 esac
+";
+
+/// Says what it was called with.
+const SYSTEMD_RUN: &str = "#!/bin/sh
+here=${0%/*}
+for a; do case $a in --property=Wants=* | --property=After=*) echo \"${a#--property=}\" >>\"$here/started\" ;; esac; done
+[ ! -e \"$here/up\" ] || mv \"$here/up\" \"$here/show\"
 ";
 
 /// What `text` prints after the functions, under both shells: `$1` is a directory with `files`, which is the run's too.
@@ -26,7 +49,8 @@ fn said(files: &[(&str, &str)], text: &str) -> String {
     let script = format!(
         "PATH=$1:$PATH dir=$1 booted_at=0
 p_run=r p_target=t p_commit=c p_who=w p_previous={A} p_candidate={B} p_failed=old.service
-{UNITS}\n{STATE}\n{functions}
+{COMMON}\n{UNITS}\n{BEFORE}\n{STATE}\n{BACK}\n{functions}
+unit_dirs=$1/units
 # Each look at the clock takes a second.
 uptime_s() {{ echo >>\"$dir/clock\" && wc -l <\"$dir/clock\"; }}
 look() {{ running={A} profile={A} boot={A} loader=grub; }}
@@ -39,12 +63,14 @@ s_profile0={A} s_boot0={A} s_loader0=grub
             let dir = tempfile::tempdir().expect("a directory");
             let put = |name: &str, text: &str, mode: u32| {
                 let path = dir.path().join(name);
+                std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
                 std::fs::write(&path, text.replace("DIR", &dir.path().display().to_string()))
                     .expect("written");
                 let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
                 std::fs::set_permissions(path, mode).expect("mode");
             };
             put("systemctl", SYSTEMCTL, 0o755);
+            put("systemd-run", SYSTEMD_RUN, 0o755);
             put("sleep", "#!/bin/sh\n", 0o755);
             for (name, text) in files {
                 put(name, text, 0o644);
@@ -78,7 +104,7 @@ fn judged(files: &[(&str, &str)]) -> String {
     ];
     said(
         &[&before, files].concat(),
-        "judge >/dev/null; printf '%s %s' \"$s_state\" \"$s_reasons\"",
+        "judge take_stock >/dev/null; printf '%s %s' \"$s_state\" \"$s_reasons\"",
     )
 }
 
@@ -125,11 +151,14 @@ fn s0_18_a_host_whose_systemd_does_not_answer_is_not_switched() {
     assert_eq!(said(&[], remember), "no");
     assert_eq!(said(&[("list", "")], remember), "no");
     let list = "app.service loaded active running App\nbad.service loaded failed failed Bad\n\
-                run-x.service loaded active running X\nnixgate-r.service loaded active running Ours\n";
+                multi-user.target loaded active active Multi\nnixgate-r.service loaded active running Ours\n";
+    let wanted = ("units/multi-user.target.wants/app.service", "");
     assert_eq!(
-        said(&[("list", list)], remember),
+        said(&[("list", list), wanted], remember),
         "app.service\nold.service\nbad.service"
     );
+    // What no link tells is asked, and nobody answers.
+    assert_eq!(said(&[("list", list)], remember), "no");
 }
 
 #[test]
@@ -169,4 +198,21 @@ fn s0_13_a_boot_loader_must_still_say_what_it_said_before() {
     ] {
         assert_eq!(boots(before, now), good, "{before}: {now}");
     }
+}
+
+#[test]
+fn k12_the_lock_is_roots_alone_whatever_the_callers_umask_is() {
+    let made = "umask 000; base=$dir/run; open_lock && stat -c '%a %n' \"$base\" \"$base/lock\"";
+    assert_eq!(said(&[], made), "755 DIR/run\n600 DIR/run/lock");
+    // One that was left open to read is closed.
+    let left = format!("mkdir \"$dir/run\"; : >\"$dir/run/lock\"; chmod 644 \"$dir/run/lock\"; {made}");
+    assert_eq!(said(&[], &left), "755 DIR/run\n600 DIR/run/lock");
+    // Nobody else makes it.
+    let output = std::process::Command::new("grep")
+        .args(["-rlE", "--exclude=tests.rs", r#"(nixgate|base)"?/lock"#, "src"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("grep");
+    let places = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(places.trim(), "src/host/common.sh", "who else names the lock");
 }
