@@ -3,9 +3,11 @@
 //! Pure: text in, settings and findings out. The file is always read from the commit being judged, never from the
 //! work tree, so this module sees text and not a path.
 
+mod host;
 mod read;
 mod section;
 mod show;
+mod ssh;
 mod value;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use serde::Serialize;
 
 use crate::record::Target;
 
+pub use host::{Host, Login};
 pub use read::{parse, parse_leniently};
 pub use section::Problem;
 pub use show::{starter, to_toml};
@@ -38,12 +41,12 @@ pub struct Settings {
     pub flake: String,
     /// Where records are published; empty: nowhere.
     pub remote: String,
-    /// The host's ssh name or address, or `local`.
-    pub host: String,
+    /// The host's ssh name or address, with its port where one was written, or `local`.
+    pub host: Host,
     /// The ssh user; empty: what ssh_config says.
     pub user: String,
     pub sudo: Sudo,
-    /// Options for ssh, each `Key=Value`.
+    /// Options for ssh, each `Key=Value`, of those that a repository may set.
     pub ssh_options: Vec<String>,
     /// The `nixosConfigurations` attribute.
     pub attr: String,
@@ -114,7 +117,7 @@ pub struct Timeouts {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Builder {
     /// Empty: this machine; `target`; or an ssh name.
-    pub host: String,
+    pub host: Host,
     pub user: String,
     pub evaluate: Evaluate,
     pub copy: CopyPath,
@@ -257,10 +260,40 @@ impl Settings {
         self.host == "local"
     }
 
+    /// Another way to the host for this once: `--host`. Its user and port count before those of the file, and no
+    /// `HostName` of the file stands in its way.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn reach_at(&mut self, text: &str) -> Result<(), String> {
+        let login: Login = text.parse()?;
+        self.host = login.host;
+        self.user = login.user.unwrap_or(std::mem::take(&mut self.user));
+        self.drop_ssh_option("HostName");
+        if self.host.port().is_some() {
+            self.drop_ssh_option("Port");
+        }
+        Ok(())
+    }
+
+    /// The value of an option of ssh's.
+    fn ssh_option(&self, key: &str) -> Option<&str> {
+        let mut options = self
+            .ssh_options
+            .iter()
+            .filter_map(|option| option.split_once('='));
+        options.find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    fn drop_ssh_option(&mut self, key: &str) {
+        self.ssh_options
+            .retain(|option| option.split_once('=').is_none_or(|(name, _)| name != key));
+    }
+
     /// The defaults of docs/config.md, for a target that sets nothing.
     pub fn default_for(target: &Target) -> Self {
         Settings {
-            host: target.to_string(),
+            host: Host::named(target.as_str()),
             attr: target.to_string(),
             ..Settings::default()
         }
@@ -272,7 +305,7 @@ impl Default for Settings {
         Settings {
             flake: ".".into(),
             remote: "origin".into(),
-            host: String::new(),
+            host: Host::default(),
             user: String::new(),
             sudo: Sudo::Auto,
             ssh_options: Vec::new(),
@@ -312,7 +345,7 @@ impl Default for Timeouts {
 impl Default for Builder {
     fn default() -> Self {
         Builder {
-            host: String::new(),
+            host: Host::default(),
             user: String::new(),
             evaluate: Evaluate::Builder,
             copy: CopyPath::Auto,

@@ -6,9 +6,12 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::host::is_user;
 use super::section::{Problem, Reader, Section, Table, Value};
+use super::ssh;
 use super::{
-    Builder, Check, Config, CopyPath, Evaluate, From, Hooks, InputDrift, Preflight, Probe, Settings,
+    Builder, Check, Config, CopyPath, Evaluate, From, Hooks, Host, InputDrift, Login, Preflight, Probe,
+    Settings,
 };
 use super::{Sudo, Timeouts};
 use crate::record::Target;
@@ -42,32 +45,6 @@ pub fn parse_leniently(text: &str) -> (Config, Vec<Problem>) {
     reader.problems.sort_by_key(|problem| problem.line);
     (config, reader.problems)
 }
-
-/// ssh options that would run a program, switch host key checks off, or take over the connections the tool manages.
-/// They may stand in the user's own ssh_config, which no pulled commit can change (ssh_config(5)).
-const SSH_REFUSED: &[&str] = &[
-    "batchmode",
-    "controlmaster",
-    "controlpath",
-    "controlpersist",
-    "forkafterauthentication",
-    "include",
-    "knownhostscommand",
-    "localcommand",
-    "match",
-    "permitlocalcommand",
-    "pkcs11provider",
-    "proxycommand",
-    "remotecommand",
-    "requesttty",
-    "securitykeyprovider",
-    "sessiontype",
-    "stdinnull",
-    "stricthostkeychecking",
-    "userknownhostsfile",
-    "globalknownhostsfile",
-    "xauthlocation",
-];
 
 impl Reader<'_> {
     fn config(&mut self, root: &Table<'_>) -> Config {
@@ -129,7 +106,7 @@ impl Reader<'_> {
             return None;
         };
         let mut settings = defaults.clone();
-        settings.host = target.to_string();
+        settings.host = Host::named(target.as_str());
         settings.attr = target.to_string();
         let mut section = self.section(table, &path);
         section.settings(&mut settings, true);
@@ -166,16 +143,22 @@ impl Section<'_, '_, '_> {
                 false => into.flake = flake,
             }
         }
-        self.argument("remote", &mut into.remote);
-        self.argument("user", &mut into.user);
+        self.plain("remote", is_remote, &mut into.remote);
+        self.plain("user", is_user, &mut into.user);
         self.choice("sudo", SUDO, &mut into.sudo);
         if let Some(options) = self.list("ssh-options") {
             into.ssh_options = options
-                .into_iter()
-                .filter(|option| self.ssh_option(option))
+                .iter()
+                .filter_map(|option| match ssh::option(option) {
+                    Ok(option) => Some(option),
+                    Err(why) => {
+                        self.complain("ssh-options", why);
+                        None
+                    }
+                })
                 .collect();
         }
-        self.argument("specialisation", &mut into.specialisation);
+        self.plain("specialisation", is_file_name, &mut into.specialisation);
         self.boolean("require-signed", &mut into.require_signed);
         if let Some(signers) = self.text("signers") {
             match signers.is_empty() || signers.starts_with('/') || signers.starts_with("~/") {
@@ -194,8 +177,61 @@ impl Section<'_, '_, '_> {
             into.keep = u32::try_from(keep).unwrap_or(into.keep);
         }
         if of_target {
-            self.argument("host", &mut into.host);
-            self.argument("attr", &mut into.attr);
+            if let Some(host) = self.host(&mut into.user) {
+                into.host = host;
+            }
+            let mut attr = String::new();
+            self.plain("attr", is_attribute, &mut attr);
+            if !attr.is_empty() {
+                into.attr = attr;
+            }
+            self.agree(into);
+        }
+    }
+
+    /// The key `host`; a user that is written in it goes into `user`, unless that says another one beside it.
+    fn host(&mut self, user: &mut String) -> Option<Host> {
+        let text = self.text("host")?;
+        let login: Login = match text.parse() {
+            Ok(login) => login,
+            Err(why) => {
+                self.complain("host", why);
+                return None;
+            }
+        };
+        if let Some(written) = login.user {
+            if self.has_any(&["user"]) && *user != written {
+                let why = format!("says {written:?}, and `user` says {user:?}: write one of them");
+                self.complain("host", why);
+                return None;
+            }
+            *user = written;
+        }
+        Some(login.host)
+    }
+
+    /// No two keys say two different things: ssh would take one of them without a word.
+    fn agree(&mut self, into: &mut Settings) {
+        if let Some(port) = into.host.port().map(|port| port.to_string()) {
+            let own = self.has_any(&["ssh-options"]);
+            match into.ssh_option("Port").map(str::to_owned) {
+                Some(other) if own && other != port => {
+                    self.complain(
+                        "host",
+                        format!("says port {port}, and `ssh-options` say {other}: write one of them"),
+                    );
+                }
+                _ => into.drop_ssh_option("Port"),
+            }
+        }
+        let user = into.ssh_option("User").map(str::to_owned);
+        if let Some(other) = user.filter(|other| !into.user.is_empty() && *other != into.user) {
+            let why = format!(
+                "say User={other}, and the user is {:?}: write one of them",
+                into.user
+            );
+            self.complain("ssh-options", why);
+            into.drop_ssh_option("User");
         }
     }
 
@@ -232,8 +268,20 @@ impl Section<'_, '_, '_> {
     }
 
     fn builder(mut self, into: &mut Builder) {
-        self.argument("host", &mut into.host);
-        self.argument("user", &mut into.user);
+        self.plain("user", is_user, &mut into.user);
+        let mut user = into.user.clone();
+        if self.is_text("host", "") {
+            into.host = Host::default();
+        } else if let Some(host) = self.host(&mut user) {
+            if host == "target" && !self.is_text("host", "target") {
+                self.complain(
+                    "host",
+                    "`target` is the target itself, reached as it says: write \"target\"",
+                );
+            } else {
+                (into.host, into.user) = (host, user);
+            }
+        }
         self.choice("evaluate", EVALUATE, &mut into.evaluate);
         self.choice("copy", COPY, &mut into.copy);
         if let Some(jobs) = self.within("jobs", 1, 1024) {
@@ -349,30 +397,44 @@ impl Section<'_, '_, '_> {
             before: 0,
         })
     }
-
-    fn ssh_option(&mut self, option: &str) -> bool {
-        let name = option.split(['=', ' ', '\t']).next().unwrap_or_default();
-        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric());
-        if !plain || name.len() == option.len() || option.chars().any(char::is_control) {
-            self.complain(
-                "ssh-options",
-                format!("{option:?} must be written Key=Value, as in ssh_config"),
-            );
-            return false;
-        }
-        if SSH_REFUSED.contains(&name.to_ascii_lowercase().as_str()) {
-            self.complain(
-                "ssh-options",
-                format!("{name} belongs in your own ssh_config, for this host"),
-            );
-            return false;
-        }
-        true
-    }
 }
 
 /// What a check may be.
 const KINDS: [&str; 5] = ["unit", "http", "run", "resolve", "ping"];
+
+/// Judges a text by what its characters may be; the first is a letter, a digit or `_`, so that no program takes it for
+/// an option or a path of its own.
+fn made_of(text: &str, what: &str, more: &str) -> Result<(), String> {
+    let first = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    match first
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+    {
+        true => Ok(()),
+        false => Err(format!(
+            "{text:?} is no {what} (letters, digits, {})",
+            more.chars()
+                .map(|c| format!("`{c}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        )),
+    }
+}
+
+/// A remote of git's by its name, never a URL or a path: those may run what they name (gitremote-helpers(7)).
+fn is_remote(text: &str) -> Result<(), String> {
+    made_of(text, "name of a remote", "._/+-")
+        .map_err(|why| format!("{why}; add one with that name: git remote add"))
+}
+
+fn is_file_name(text: &str) -> Result<(), String> {
+    made_of(text, "name of a specialisation", "._-")
+}
+
+fn is_attribute(text: &str) -> Result<(), String> {
+    made_of(text, "attribute of nixosConfigurations", "._@+-")
+}
 
 /// A name or an address that no program takes for an option or anything else.
 fn is_host_name(text: &str) -> bool {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::to_toml;
 
 fn problems(text: &str) -> Vec<String> {
     parse(text)
@@ -115,33 +116,155 @@ fn what_this_version_does_not_do_is_refused_by_name() {
 }
 
 #[test]
-fn ssh_options_that_run_programs_are_refused() {
+fn k5_options_of_ssh_that_are_not_on_the_list_are_refused_with_their_line() {
+    let refused =
+        only("version = 1\n[defaults]\nssh-options = [\"Port 2222\", \"SmartcardDevice=./evil.so\"]\n");
+    assert!(
+        refused
+            .starts_with("line 3: `defaults.ssh-options`: SmartcardDevice belongs in your own ~/.ssh/config"),
+        "{refused}"
+    );
+    let config = parse("version = 1\n[defaults]\nssh-options = [\"port 2222\"]\n[target.a]\n").unwrap();
+    assert_eq!(config.targets[&"a".parse().unwrap()].ssh_options, ["Port=2222"]);
+}
+
+/// Everything that ends on a command line or in a URL.
+const BAD: &[&str] = &[
+    "$(id)",
+    "a'b;c",
+    "b?remote-program=x",
+    "-oProxyCommand=x",
+    "a b",
+    "a|b",
+    "`id`",
+    "a\\\"b",
+    "%h",
+    "a/../b#c",
+];
+
+#[test]
+fn k5_what_could_be_taken_for_more_than_a_name_is_refused() {
+    for bad in BAD {
+        for key in ["user", "remote", "specialisation"] {
+            let refused = only(&format!("version = 1\n[defaults]\n{key} = \"{bad}\"\n"));
+            assert!(refused.contains("is no "), "{refused}");
+        }
+        for key in ["host", "attr"] {
+            let refused = only(&format!("version = 1\n[target.a]\n{key} = \"{bad}\"\n"));
+            assert!(refused.contains("is no "), "{refused}");
+        }
+        for key in ["host", "user"] {
+            let refused = only(&format!("version = 1\n[builder]\n{key} = \"{bad}\"\n"));
+            assert!(
+                refused.starts_with(&format!("line 3: `builder.{key}`")),
+                "{refused}"
+            );
+        }
+    }
+    assert!(only("version = 1\n[target.-rf]\n").contains("is no target name"));
     for bad in [
-        "ProxyCommand=nc %h %p",
-        "proxycommand nc",
-        "LocalCommand=x",
-        "Include=/tmp/x",
+        "https://eve.example.org/x.git",
+        "../x",
+        "ext::sh -c id",
+        "./evil.git",
     ] {
-        let text = format!("version = 1\n[defaults]\nssh-options = [\"{bad}\"]\n");
-        assert!(only(&text).contains("belongs in your own ssh_config"), "{bad}");
+        let refused = only(&format!("version = 1\n[defaults]\nremote = \"{bad}\"\n"));
+        assert!(refused.contains("git remote add"), "{refused}");
     }
-    for bad in ["-oProxyCommand=x", "-F/tmp/x", "", "=", "Port"] {
-        let text = format!("version = 1\n[defaults]\nssh-options = [\"{bad}\"]\n");
-        assert!(only(&text).contains("must be written Key=Value"), "{bad}");
+}
+
+/// The file of a commit that is gone back to is read as far as it goes: by the same rules.
+#[test]
+fn k5_a_lenient_reader_skips_what_a_strict_one_refuses() {
+    for bad in BAD {
+        let text = format!(
+            "version = 1\n[target.a]\nhost = \"{bad}\"\nuser = \"{bad}\"\nspecialisation = \"{bad}\"\nattr = \"{bad}\"\n\
+             remote = \"{bad}\"\nssh-options = [\"Port=2\", \"PKCS11Provider=x\", \"ProxyJump={bad}\"]\n\
+             [target.a.builder]\nhost = \"{bad}\"\nuser = \"{bad}\"\n"
+        );
+        let (config, problems) = parse_leniently(&text);
+        assert_eq!(problems.len(), 9, "{problems:?}");
+        let target = "a".parse().unwrap();
+        let wanted = Settings {
+            ssh_options: vec!["Port=2".to_owned()],
+            ..Settings::default_for(&target)
+        };
+        assert_eq!(config.targets[&target], wanted);
     }
-    assert!(parse("version = 1\n[defaults]\nssh-options = [\"Port=2222\"]\n").is_ok());
 }
 
 #[test]
-fn what_could_be_taken_for_an_option_is_refused() {
-    for key in ["user", "remote"] {
-        assert!(
-            only(&format!("version = 1\n[defaults]\n{key} = \"-oX\"\n")).contains("must not start with '-'")
-        );
+fn h7_user_and_port_of_a_host_go_where_they_belong() {
+    let text = |more: &str| format!("version = 1\n[defaults]\nuser = \"deploy\"\n[target.a]\n{more}\n");
+    let of = |more: &str| {
+        let config = parse(&text(more)).unwrap_or_else(|problems| panic!("{more}: {problems:?}"));
+        let settings = config.targets[&"a".parse().unwrap()].clone();
+        let again = parse(&to_toml(&config)).unwrap();
+        assert_eq!(again, config, "{more}");
+        settings
+    };
+    let a = of("host = \"root@cortex:2222\"");
+    assert_eq!(
+        (a.host.as_str(), a.host.port(), a.user.as_str()),
+        ("cortex", Some(2222), "root")
+    );
+    let a = of("host = \"ssh-ng://[fd00::20]:2222\"");
+    assert_eq!(
+        (a.host.as_str(), a.host.port(), a.user.as_str()),
+        ("fd00::20", Some(2222), "deploy")
+    );
+    // What is said twice alike is said once.
+    let a = of("host = \"root@a:22\"\nuser = \"root\"\nssh-options = [\"Port=22\"]");
+    assert_eq!((a.user.as_str(), a.ssh_options.len()), ("root", 0));
+    let a = of("builder = { host = \"ssh://build@forge:2222\" }");
+    assert_eq!(
+        (a.builder.host.to_string().as_str(), a.builder.user.as_str()),
+        ("forge:2222", "build")
+    );
+    assert_eq!(of("builder = { host = \"target\" }").builder.host, "target");
+    assert!(of("builder = { host = \"\" }").builder.host.is_empty());
+    for (more, wanted) in [
+        (
+            "host = \"root@a\"\nuser = \"deploy\"",
+            "says \"root\", and `user` says \"deploy\"",
+        ),
+        (
+            "host = \"a:22\"\nssh-options = [\"Port=23\"]",
+            "says port 22, and `ssh-options` say 23",
+        ),
+        (
+            "ssh-options = [\"User=root\"]",
+            "say User=root, and the user is \"deploy\"",
+        ),
+        ("host = \"\"", "is no host; write \"cortex\""),
+        ("builder = { host = \"root@target\" }", "write \"target\""),
+        (
+            "builder = { host = \"root@forge\", user = \"build\" }",
+            "says \"root\", and `user` says \"build\"",
+        ),
+    ] {
+        let refused = only(&text(more));
+        assert!(refused.contains(wanted), "{more}: {refused}");
     }
-    assert!(only("version = 1\n[target.a]\nhost = \"-oProxyCommand=x\"\n").contains("'-'"));
-    assert!(only("version = 1\n[target.a]\nhost = \"a b\"\n").contains("spaces"));
-    assert!(only("version = 1\n[target.-rf]\n").contains("is no target name"));
+}
+
+#[test]
+fn h7_another_way_for_this_once_counts_before_the_files() {
+    let text = "version = 1\n[target.a]\nhost = \"eve@a:2222\"\nssh-options = [\"HostName=a.lan\", \"HostKeyAlias=a\"]\n";
+    let config = parse(text).unwrap();
+    let mut settings = config.targets[&"a".parse().unwrap()].clone();
+    settings.reach_at("10.0.0.7").unwrap();
+    assert_eq!(
+        (settings.host.to_string().as_str(), settings.user.as_str()),
+        ("10.0.0.7", "eve")
+    );
+    assert_eq!(settings.ssh_options, ["HostKeyAlias=a"]);
+    settings.reach_at("root@10.0.0.8:22").unwrap();
+    assert_eq!(
+        (settings.host.to_string().as_str(), settings.user.as_str()),
+        ("10.0.0.8:22", "root")
+    );
+    settings.reach_at("-oProxyCommand=x").expect_err("no host");
 }
 
 #[test]

@@ -154,14 +154,21 @@ impl<'r, 't, 'i> Section<'r, 't, 'i> {
         Some(text.to_owned())
     }
 
-    /// A string that ends up as an argument of a program: it must not be taken for an option there.
-    pub(super) fn argument(&mut self, key: &'static str, into: &mut String) {
-        if let Some(text) = self.text(key) {
-            if text.starts_with('-') || text.contains(char::is_whitespace) {
-                self.complain(key, "must not start with '-' nor hold spaces");
-            } else {
-                *into = text;
-            }
+    pub(super) fn is_text(&mut self, key: &'static str, text: &str) -> bool {
+        self.value(key).and_then(|value| value.get_ref().as_str()) == Some(text)
+    }
+
+    /// A string that ends up on a command line: only what `judge` takes, which says what is wrong with it.
+    pub(super) fn plain(
+        &mut self,
+        key: &'static str,
+        judge: impl Fn(&str) -> Result<(), String>,
+        into: &mut String,
+    ) {
+        let Some(text) = self.text(key) else { return };
+        match if text.is_empty() { Ok(()) } else { judge(&text) } {
+            Ok(()) => *into = text,
+            Err(why) => self.complain(key, why),
         }
     }
 

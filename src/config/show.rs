@@ -111,13 +111,16 @@ mod tests {
             &long,
             &long[1..],
         ];
-        let text = starter(&names.map(str::to_owned), "nix/hosts", "up\"stream");
+        let text = starter(&names.map(str::to_owned), "nix/\"hosts\"", "upstream");
         let config = parse(&text).unwrap_or_else(|problems| panic!("{problems:?}: {text}"));
         let found: Vec<_> = config
             .targets
             .iter()
             .map(|(t, s)| {
-                assert_eq!((s.flake.as_str(), s.remote.as_str()), ("nix/hosts", "up\"stream"));
+                assert_eq!(
+                    (s.flake.as_str(), s.remote.as_str()),
+                    ("nix/\"hosts\"", "upstream")
+                );
                 (t.as_str(), s.attr.as_str())
             })
             .collect();

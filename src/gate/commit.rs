@@ -102,14 +102,17 @@ pub fn by_hand(target: &str, ssh: &str, previous: &str) -> Vec<String> {
 pub fn ssh_line(session: &Session) -> String {
     use crate::host::Address;
     let endpoint = session.endpoint();
-    match (
-        &endpoint.host,
-        endpoint.user.as_deref().filter(|user| !user.is_empty()),
-    ) {
-        (Address::Local, _) => "sudo -i".to_owned(),
-        (Address::Ssh(host), Some(user)) => format!("ssh {user}@{host}"),
-        (Address::Ssh(host), None) => format!("ssh {host}"),
-    }
+    let Address::Ssh(host) = &endpoint.host else {
+        return "sudo -i".to_owned();
+    };
+    let mut words = vec!["ssh"];
+    words.extend(endpoint.ssh_options.iter().map(String::as_str));
+    let login = match endpoint.user.as_deref().filter(|user| !user.is_empty()) {
+        Some(user) => format!("{user}@{host}"),
+        None => host.clone(),
+    };
+    words.push(&login);
+    shlex::try_join(words).unwrap_or_else(|_| format!("ssh {login}"))
 }
 
 /// Sends a switched host back, or waits until it went back by itself; the failure returned says how the host was left.

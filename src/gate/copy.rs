@@ -167,10 +167,19 @@ async fn once(
         Place::Host(session) => {
             // To this machine the builder has no way of its own: its `auto` would be itself.
             if settings.builder.copy != CopyPath::Relay && !target.is_local() {
-                // The builder's own ssh, with its own keys; nothing of this machine's is lent to it.
-                let options = "-T -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=3 \
-                               -o ServerAliveInterval=5"
+                // The builder's own ssh, with its own keys; nothing of this machine's is lent to it. On another port there
+                // may be another host.
+                let port = target
+                    .endpoint()
+                    .ssh_options
+                    .iter()
+                    .find(|o| o.starts_with("Port="));
+                let mut options = "-T -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=3 \
+                                   -o ServerAliveInterval=5"
                     .to_owned();
+                if let Some(port) = port {
+                    options += &format!(" -o {port}");
+                }
                 let Err(error) = nix::copy(&builder, &request(None, uri.clone(), options)).await else {
                     return Ok("from the builder");
                 };

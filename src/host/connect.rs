@@ -67,7 +67,7 @@ impl ConnectError {
             ConnectClass::Refused => (
                 Reason::Link,
                 format!("{name} is up, but nothing listens on its ssh port"),
-                "start sshd there (console), or give the port: ssh-options = [\"Port=2222\"]",
+                "start sshd there (console), or give the port: host = \"NAME:2222\"",
             ),
             ConnectClass::Timeout => (
                 Reason::Link,

@@ -3,7 +3,7 @@
 
 use super::compare::{Compared, with_live};
 use super::refusals::refuse_withdrawn;
-use super::{World, resolve};
+use super::{World, reach, resolve};
 use crate::failure::Failure;
 use crate::gate::GateLog;
 use crate::gate::diff;
@@ -52,9 +52,7 @@ pub async fn plan(world: World<'_>, target: &Target, options: &PlanOptions) -> R
     let commit = repo.resolve(options.rev.as_deref().unwrap_or("HEAD"))?;
     let config = resolve::at_commit(repo, &commit)?;
     let mut settings = resolve::settings_of(&config, target)?;
-    if let Some(host) = &options.host {
-        settings.host = host.clone();
-    }
+    reach::reach_at(&mut settings, options.host.as_deref())?;
     resolve::refuse_unclean(repo, &log, options.rev.is_some())?;
     let ledger = resolve::ledger(repo, target, &settings.remote)?;
     let ledger = ledger.as_ref();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Asker, World, resolve};
 use crate::check::Files;
-use crate::config::{self, Settings};
+use crate::config::{self, Host, Settings};
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::health::{Baseline, Stage};
@@ -28,7 +28,8 @@ pub fn endpoint(
     settings: &Settings,
     asker: &Arc<dyn Asker + Send + Sync>,
 ) -> Result<Endpoint, Failure> {
-    let mut endpoint = named(target.as_str(), &settings.host, &settings.user, settings);
+    let login = (&settings.host, settings.user.as_str());
+    let mut endpoint = named(target.as_str(), login, &settings.ssh_options, settings);
     endpoint.sudo = match settings.sudo {
         config::Sudo::Auto => Sudo::Auto,
         config::Sudo::None => Sudo::None,
@@ -71,22 +72,18 @@ fn written(text: &str) -> Option<Secret> {
 /// wrong for the other.
 pub fn builder(settings: &Settings) -> Endpoint {
     let host = &settings.builder.host;
-    let mut endpoint = named(host, host, &settings.builder.user, settings);
-    endpoint.ssh_options.clear();
-    endpoint
+    named(host.as_str(), (host, &settings.builder.user), &[], settings)
 }
 
-fn named(name: &str, host: &str, user: &str, settings: &Settings) -> Endpoint {
+fn named(name: &str, (host, user): (&Host, &str), options: &[String], settings: &Settings) -> Endpoint {
     let mut endpoint = Endpoint::local(name);
     if host != "local" {
-        endpoint.host = Address::Ssh(host.to_owned());
+        endpoint.host = Address::Ssh(host.as_str().to_owned());
     }
     endpoint.user = (!user.is_empty()).then(|| user.to_owned());
-    endpoint.ssh_options = settings
-        .ssh_options
-        .iter()
-        .flat_map(|option| ["-o".to_owned(), option.clone()])
-        .collect();
+    let port = host.port().map(|port| format!("Port={port}"));
+    let options = port.into_iter().chain(options.iter().cloned());
+    endpoint.ssh_options = options.flat_map(|option| ["-o".to_owned(), option]).collect();
     endpoint.connect_timeout = settings.timeouts.ssh;
     endpoint
 }
@@ -104,13 +101,17 @@ pub fn settings_now(world: &World<'_>, target: &Target, host: Option<&str>) -> R
         Ok(settings) => settings,
         Err(failure) => recorded_settings(world, target).ok_or(failure)?,
     };
-    if let Some(host) = host {
-        if host.starts_with('-') || host.is_empty() {
-            return Err(Failure::usage(format!("{host:?} is no address")));
-        }
-        settings.host = host.to_owned();
-    }
+    reach_at(&mut settings, host)?;
     Ok(settings)
+}
+
+/// `--host` over what the file says.
+///
+/// # Errors
+/// Exit 2: it is no host.
+pub fn reach_at(settings: &mut Settings, host: Option<&str>) -> Result<(), Failure> {
+    let refused = |why: String| Failure::usage(format!("--host: {why}"));
+    host.map_or(Ok(()), |host| settings.reach_at(host).map_err(refused))
 }
 
 fn recorded_settings(world: &World<'_>, target: &Target) -> Option<Settings> {

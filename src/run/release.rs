@@ -117,9 +117,7 @@ fn resolved(
     let commit = repo.resolve(options.rev.as_deref().unwrap_or("HEAD"))?;
     let config = resolve::at_commit(repo, &commit)?;
     let mut settings = resolve::settings_of(&config, target)?;
-    if let Some(host) = &options.host {
-        settings.host = host.clone();
-    }
+    reach::reach_at(&mut settings, options.host.as_deref())?;
     build::taken_by_nix(repo)?;
     resolve::refuse_unclean(repo, log, options.rev.is_some())?;
     Ok(Resolved {

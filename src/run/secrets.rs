@@ -276,9 +276,9 @@ fn reached(settings: &Settings, all: &mut Secrets) {
         user_named(user, all);
     }
     if settings.host != "local" {
-        host(&settings.host, all, false);
+        host(settings.host.as_str(), all, false);
     }
-    let builder = &settings.builder.host;
+    let builder = settings.builder.host.as_str();
     if builder.contains(['.', ':', '@']) {
         host(builder, all, false);
     }
@@ -434,11 +434,13 @@ mod tests {
 
     #[test]
     fn what_reaches_a_host_is_known_from_its_settings() {
+        let host = |text: &str| text.parse::<config::Login>().expect("a host").host;
         let settings = Settings {
             user: "jarvis".into(),
-            host: "192.0.2.7".into(),
+            host: host("192.0.2.7:22"),
             builder: crate::config::Builder {
-                host: "bob@forge.lan".into(),
+                host: host("forge.lan:22"),
+                user: "bob".into(),
                 ..Default::default()
             },
             ssh_options: vec![

@@ -408,4 +408,24 @@ pub const ATTACKS: &[(&str, Attack)] = &[
         s.ada.git(&["commit", "-qam", "pulled"]);
         vec![]
     }),
+    ("a commit whose file names a program as a jump", |s| {
+        let jump = format!(
+            "ProxyJump=$(touch${{IFS}}{})@127.0.0.1:1",
+            s.lab.path("trap").display()
+        );
+        std::fs::write(s.ada.path.join(".nixgate.toml"), CONFIG.replace("Port=1", &jump)).unwrap();
+        s.ada.git(&["commit", "-qam", "pulled"]);
+        vec![]
+    }),
+    ("a commit whose file names a program as a host", |s| {
+        let trap = s.lab.path("trap");
+        let name = format!("$(touch${{IFS}}{})", trap.display());
+        let hostile = CONFIG
+            .replace("127.0.0.1", &name)
+            .replace("ssh-options", &format!("user = \"{name}\"\nssh-options"));
+        let builder = format!("[builder]\nhost = \"{name}\"\nuser = \"{name}\"\n");
+        std::fs::write(s.ada.path.join(".nixgate.toml"), hostile + &builder).unwrap();
+        s.ada.git(&["commit", "-qam", "pulled"]);
+        vec![]
+    }),
 ];

@@ -36,6 +36,7 @@ mod s0_preflight;
 mod s0_validate;
 mod s1;
 mod s2_s3_s4;
+mod spellings;
 mod stop;
 mod store;
 mod tamper;

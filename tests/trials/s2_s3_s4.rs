@@ -195,9 +195,7 @@ fn s2_6_ssh_config_is_honoured_and_so_are_options() {
     );
     configure(
         &lab,
-        &host(
-            "host = \"10.77.0.20\"\nssh-options = [\"Port=2222\", \"HostKeyAlias=cortex\", \"ConnectTimeout=3\"]\n",
-        ),
+        &host("host = \"10.77.0.20\"\nssh-options = [\"Port=2222\", \"HostKeyAlias=cortex\"]\n"),
     );
     must(
         &lab,
