@@ -1,9 +1,13 @@
 //! The command line's shape: clap types only.
 
+mod man;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use man::man_pages;
 
 /// Release NixOS hosts through gates, and keep the proof in git.
 #[derive(Debug, Parser)]
@@ -78,6 +82,10 @@ pub enum Command {
     Cancel(Cancel),
     /// Let go of closures that nobody needs any more; their records stay
     Prune(Prune),
+    /// Give the host of a target another name: release it under that one, then let go of what the old one keeps there
+    Rename(Rename),
+    /// Let go of what a target keeps on its host and its builder: roots, and the copy of its record; records stay in git
+    Retire(Retire),
     /// Compare a host's store with its database, and repair it
     #[command(subcommand)]
     Store(Store),
@@ -111,6 +119,14 @@ pub struct Reach {
     /// Reach the host at this address this once
     #[arg(long, value_name = "ADDR")]
     pub host: Option<String>,
+}
+
+/// Whose host it may be.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TakeOver {
+    /// Take over a host whose newest record is another target's or another repository's
+    #[arg(long)]
+    pub take_over: bool,
 }
 
 /// How closely changes are explained.
@@ -162,6 +178,8 @@ pub struct Check {
     #[command(flatten)]
     pub causes: Causes,
     #[command(flatten)]
+    pub over: TakeOver,
+    #[command(flatten)]
     pub reach: Reach,
 }
 
@@ -189,14 +207,16 @@ pub struct Release {
     /// Go on although running system and boot default differ
     #[arg(long)]
     pub accept_drift: bool,
-    /// Take over a host whose last record was lost with another clone
+    /// Go on although the host's last record was lost with another clone
     #[arg(long)]
     pub supersede: bool,
+    #[command(flatten)]
+    pub over: TakeOver,
     /// Set the boot default and wait for a reboot instead of switching
     #[arg(long)]
     pub boot: bool,
     /// Stop after the diff: as `plan`
-    #[arg(long, conflicts_with_all = ["again", "offline", "fixes", "accept_drift", "supersede", "boot", "confirm", "skip_validation", "gc", "cancel_older"])]
+    #[arg(long, conflicts_with_all = ["again", "offline", "fixes", "accept_drift", "supersede", "take_over", "boot", "confirm", "skip_validation", "gc", "cancel_older"])]
     pub plan: bool,
     /// Ask before the host is switched
     #[arg(long)]
@@ -241,9 +261,11 @@ pub struct Rollback {
     /// Go on although running system and boot default differ
     #[arg(long)]
     pub accept_drift: bool,
-    /// Take over a host whose last record was lost with another clone
+    /// Go on although the host's last record was lost with another clone
     #[arg(long)]
     pub supersede: bool,
+    #[command(flatten)]
+    pub over: TakeOver,
     #[command(flatten)]
     pub reach: Reach,
 }
@@ -264,9 +286,11 @@ pub struct Deploy {
     /// Go on although running system and boot default differ
     #[arg(long)]
     pub accept_drift: bool,
-    /// Take over a host whose last record was lost with another clone
+    /// Go on although the host's last record was lost with another clone
     #[arg(long)]
     pub supersede: bool,
+    #[command(flatten)]
+    pub over: TakeOver,
     #[command(flatten)]
     pub reach: Reach,
 }
@@ -400,6 +424,33 @@ pub struct Prune {
     pub reach: Reach,
 }
 
+#[derive(Debug, Args)]
+pub struct Rename {
+    /// The name until now
+    pub old: String,
+    /// The new name, with its entry in HEAD's .nixgate.toml
+    pub new: String,
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub struct Retire {
+    /// The target
+    pub target: String,
+    /// Say what would go, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The host is no more: clear the builder only
+    #[arg(long)]
+    pub gone: bool,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Store {
     /// Name every path that the database calls valid and the disk lacks, and the closures that need it
@@ -474,36 +525,4 @@ pub struct ConfigOf {
     /// Read this file instead of a commit's
     #[arg(long, value_name = "PATH")]
     pub file: Option<PathBuf>,
-}
-
-/// Every man page with its file's name, the program's own first.
-///
-/// # Errors
-/// Only what writing into memory can say.
-pub fn man_pages() -> std::io::Result<Vec<(String, Vec<u8>)>> {
-    let mut root = <Cli as clap::CommandFactory>::command().disable_help_subcommand(true);
-    root.build();
-    let mut pages = Vec::new();
-    pages_of(&root, "git-nixgate", "git nixgate", &mut pages)?;
-    Ok(pages)
-}
-
-/// `name` is what `man` finds, `typed` what is typed: git-nixgate-release, git nixgate release.
-fn pages_of(
-    command: &clap::Command,
-    name: &str,
-    typed: &str,
-    pages: &mut Vec<(String, Vec<u8>)>,
-) -> std::io::Result<()> {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command.clone().name(name.to_owned()).bin_name(typed.to_owned()))
-        .title(name.to_uppercase())
-        .manual("git-nixgate")
-        .render(&mut page)?;
-    pages.push((format!("{name}.1"), page));
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-        let word = sub.get_name();
-        pages_of(sub, &format!("{name}-{word}"), &format!("{typed} {word}"), pages)?;
-    }
-    Ok(())
 }

@@ -22,8 +22,22 @@ pub(super) fn config(args: cli::Config, ui: &Ui) -> Outcome {
                 .file
                 .as_ref()
                 .map_or(FILE.to_owned(), |path| path.display().to_string());
+            let warnings: Vec<String> = config::shared_hosts(&config)
+                .into_iter()
+                .map(|(one, other)| {
+                    format!(
+                        "{one} and {other} are one host: a release of one replaces the system of the other"
+                    )
+                })
+                .collect();
+            for warning in &warnings {
+                ui.note(&format!("warning: {warning}"));
+            }
             let text = format!("{file} is right; targets: {}\n", names.join(", "));
-            ui.answer(&text, json!({ "ok": true, "targets": names }));
+            ui.answer(
+                &text,
+                json!({ "ok": true, "targets": names, "warnings": warnings }),
+            );
         }
     }
     Ok(Exit::Done)

@@ -43,6 +43,8 @@ pub fn run(command: Command, ui: &Ui) -> Outcome {
         Command::Logs(args) => logs::logs(args, ui),
         Command::Verify(args) => verify::verify(&args, ui),
         Command::Prune(args) => store::prune(args, ui),
+        Command::Rename(args) => store::rename(args, ui),
+        Command::Retire(args) => store::retire(args, ui),
         Command::Diff(args) => runs::diff(args, ui),
         Command::Store(args) => store::store(args, ui),
         Command::Hook(args) => hooks(args, ui),

@@ -21,6 +21,7 @@ pub(super) fn check(args: cli::Check, ui: &Ui) -> ui::Outcome {
         accept_input: args.accept_input,
         accept_unexplained: args.causes.accept_unexplained,
         explain: args.causes.explain,
+        take_over: args.over.take_over,
     };
     let stop = Stop::default();
     let run = run::check(world(&repo, ui, &asker, &stop), &target, options);
@@ -71,6 +72,7 @@ pub(super) fn release(args: cli::Release, ui: &Ui) -> ui::Outcome {
             accept_input: args.accept_input,
             accept_unexplained: args.causes.accept_unexplained,
             explain: args.causes.explain,
+            take_over: args.over.take_over,
         },
         again: args.again,
         offline: args.offline,
@@ -95,6 +97,7 @@ pub(super) fn rollback(args: cli::Rollback, ui: &Ui) -> ui::Outcome {
         keep: args.keep,
         accept_drift: args.accept_drift,
         supersede: args.supersede,
+        take_over: args.over.take_over,
         rebuild: args.rebuild,
         accept_other_build: args.accept_other_build,
     };
@@ -116,6 +119,7 @@ pub(super) fn deploy(args: cli::Deploy, ui: &Ui) -> ui::Outcome {
         keep: false,
         accept_drift: args.accept_drift,
         supersede: args.supersede,
+        take_over: args.over.take_over,
         rebuild: args.rebuild,
         accept_other_build: args.accept_other_build,
     };

@@ -1,10 +1,10 @@
-//! `store check`, `store repair` and `prune`.
+//! `store check`, `store repair`, `prune`, `retire` and `rename`.
 
-use super::{person, repository, target, wait, world};
+use super::{person, repository, target, wait, wait_for, world};
 use crate::cli;
 use crate::failure::Exit;
 use crate::run::store::{self, RepairOptions, StoreOptions};
-use crate::run::{PruneOptions, Stop};
+use crate::run::{PruneOptions, RetireOptions, Stop};
 use crate::ui::{self, Ui};
 
 pub(super) fn store(args: cli::Store, ui: &Ui) -> ui::Outcome {
@@ -56,4 +56,37 @@ pub(super) fn prune(args: cli::Prune, ui: &Ui) -> ui::Outcome {
     let pruned = wait(crate::run::prune(world, &target(&args.target)?, &options))?;
     ui.answer(&pruned.text, &pruned);
     Ok(Exit::Done)
+}
+
+pub(super) fn retire(args: cli::Retire, ui: &Ui) -> ui::Outcome {
+    let (repo, asker) = (repository()?, person(ui));
+    let stop = Stop::default();
+    let options = RetireOptions {
+        host: args.reach.host,
+        dry_run: args.dry_run,
+        gone: args.gone,
+    };
+    let world = world(&repo, ui, &asker, &stop);
+    let retired = wait(crate::run::retire(world, &target(&args.target)?, &options))?;
+    ui.answer(&retired.text, &retired);
+    Ok(Exit::Done)
+}
+
+pub(super) fn rename(args: cli::Rename, ui: &Ui) -> ui::Outcome {
+    let (repo, asker) = (repository()?, person(ui));
+    let names = (target(&args.old)?, target(&args.new)?);
+    let stop = Stop::default();
+    let options = RetireOptions {
+        host: args.reach.host,
+        dry_run: args.dry_run,
+        gone: false,
+    };
+    let world = world(&repo, ui, &asker, &stop);
+    let renaming = crate::run::rename(world, (&names.0, &names.1), &options);
+    let renamed = wait_for(ui, &stop, renaming)?;
+    ui.answer(&renamed.text, &renamed);
+    Ok(match renamed.exit {
+        0 => Exit::Done,
+        _ => Exit::NeedsReboot,
+    })
 }

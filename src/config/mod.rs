@@ -6,6 +6,7 @@
 mod host;
 mod read;
 mod section;
+mod shared;
 mod show;
 mod ssh;
 mod value;
@@ -20,6 +21,7 @@ use crate::record::Target;
 pub use host::{Host, Login};
 pub use read::{parse, parse_leniently};
 pub use section::Problem;
+pub use shared::shared_hosts;
 pub use show::{starter, to_toml};
 
 /// The file's name, at the root of the repository.

@@ -133,6 +133,16 @@ impl Space {
     }
 }
 
+/// A record that a host carries, by its target's folder below `/var/lib/nixgate`. What is in it is the host's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Carried {
+    pub target: String,
+    /// Of its bytes, in hex; empty for the target that was asked about, whose record is [`Facts::record`].
+    pub sha256: String,
+    /// The name that it gives itself.
+    pub tag: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Process {
     pub rss_kib: u64,
@@ -194,6 +204,8 @@ pub struct Facts {
     pub top_units: Vec<(u64, String)>,
     /// Base64 of `/var/lib/nixgate/<target>/record`.
     pub record_base64: Option<String>,
+    /// Every target's record on the host, the one that was put there last first; at most 32.
+    pub carried: Vec<Carried>,
     /// Permanent and temporary roots: name below `gcroots/nixgate/` and where it leads.
     pub roots: BTreeMap<String, String>,
     pub dangling_roots: BTreeMap<String, String>,
@@ -288,6 +300,7 @@ impl Facts {
                 .filter_map(|(kib, unit)| Some((kib.parse().ok()?, unit.to_owned())))
                 .collect(),
             record_base64: some("record"),
+            carried: all("carried").into_iter().filter_map(carried).collect(),
             roots: pairs("root"),
             dangling_roots: pairs("dangling_root"),
             runs: pairs("run"),
@@ -337,6 +350,16 @@ impl Login {
             nix_trusted: one("nix_store=").and_then(trusted),
         }
     }
+}
+
+fn carried(value: &str) -> Option<Carried> {
+    let mut words = value.splitn(3, ' ');
+    let mut word = || words.next().map(crate::record::text::shown);
+    Some(Carried {
+        target: word()?,
+        sha256: word()?,
+        tag: word()?,
+    })
 }
 
 fn restarts(value: &str) -> Option<(String, u64)> {
@@ -399,7 +422,19 @@ mod tests {
              failed=b.service\nrestarts=5 loop.service\nMemAvailable=2048\npsi_memory=0.50\nload1=0.45\ncpus=2\n\
              disk=/ / 1000 910 90 100 10 90\ndisk=/boot /boot 500 1 499 0 0 0\ndisk=/nix ? ? ? ? ? ? ?\n\
              top=2048 77 the hog\nholder_run=r1\nholder_who=Ann\nholder_since=7\nroot=cortex/x /nix/store/a\n\
-             record=aGk=\n",
+             record=aGk=\ncarried=orion 0af3 release/orion/x\ncarried=cortex  release/cortex/y\ncarried=half\n",
+        );
+        let carried: Vec<[&str; 3]> = facts
+            .carried
+            .iter()
+            .map(|c| [&*c.target, &*c.sha256, &*c.tag])
+            .collect();
+        assert_eq!(
+            carried,
+            [
+                ["orion", "0af3", "release/orion/x"],
+                ["cortex", "", "release/cortex/y"]
+            ]
         );
         assert_eq!(facts.here.generation, Some(142));
         assert_eq!(facts.here.boot_default, BootDefault::NotVerifiable);

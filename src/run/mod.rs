@@ -2,6 +2,7 @@
 
 mod back;
 pub mod cancel;
+mod carried;
 mod compare;
 mod deliver;
 mod derivations;
@@ -29,6 +30,7 @@ mod release;
 mod resolve;
 mod restore;
 mod resume;
+mod retire;
 mod running;
 mod secrets;
 mod stale;
@@ -64,6 +66,7 @@ pub use release::{CheckOptions, ReleaseOptions, check, release};
 pub use resolve::{at_commit, settings_of};
 pub use restore::{Mode, RestoreOptions, deploy, rollback};
 pub use resume::resume;
+pub use retire::{Renamed, RetireOptions, Retired, rename, retire};
 pub use secrets::{known_secrets, secrets, secrets_of};
 pub use stop::{Fate, Stop};
 pub use trust::of as trust_of;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Asker, World, resolve};
+use super::{Asker, World, carried, resolve};
 use crate::check::Files;
 use crate::config::{self, Host, Settings};
 use crate::event::Gate;
@@ -260,6 +260,10 @@ async fn look(world: World<'_>, target: &Target, ledger: Option<&Ledger>) -> Res
     let facts = facts?;
     let boot = facts.here.boot_default.path().map(str::to_owned);
     let mut drift = Vec::new();
+    if let Some(other) = carried::another(&facts, target) {
+        let (tag, other) = (&other.tag, &other.target);
+        drift.push(format!("the host carries the record of {other}: {tag}"));
+    }
     if let Some(ledger) = ledger {
         let head: &Record = ledger.head();
         let toplevel = head.evidence.toplevel.as_str();

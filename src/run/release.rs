@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::time::Instant;
 
 use self::compared::{Compared, compared, recorded_drv};
+use super::carried::{self, Knowingly};
 use super::deliver::{Delivery, Options, Outcome, deliver};
 use super::journal::Verb;
 use super::product::{self, Bench, Order};
@@ -34,6 +35,8 @@ pub struct CheckOptions {
     pub accept_unexplained: bool,
     /// Prove the causes: evaluate with each moved input held back.
     pub explain: bool,
+    /// The host may carry another target's record.
+    pub take_over: bool,
 }
 
 /// `release`'s words.
@@ -404,15 +407,17 @@ async fn judged(
     if verb == Verb::Release {
         marking_possible(repo, &target, &remote, push)?;
     }
-    let carried = fit.facts.record_base64.as_deref();
-    resolve::refuse_unknown_record(
+    let host = carried::Host {
         repo,
-        &target,
-        ledger.as_ref(),
-        carried,
-        options.supersede,
-        &mut run.log,
-    )?;
+        target: &target,
+        ledger: ledger.as_ref(),
+        facts: &fit.facts,
+    };
+    let answers = Knowingly {
+        take_over: options.check.take_over,
+        supersede: options.supersede,
+    };
+    host.judge(answers, &mut run.log)?;
     drift(run, ledger.as_ref(), &fit.facts);
     run.log.pass("");
     Ok(Ready {

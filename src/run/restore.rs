@@ -6,6 +6,7 @@ mod found;
 
 use self::compared::compared;
 use self::found::{Found, Supply, found};
+use super::carried::{self, Knowingly};
 use super::deliver::{Delivery, Options, Outcome, deliver};
 use super::early::{Host, guess, read};
 use super::journal::Verb;
@@ -30,6 +31,8 @@ pub struct RestoreOptions {
     pub keep: bool,
     pub accept_drift: bool,
     pub supersede: bool,
+    /// The host may carry another target's record.
+    pub take_over: bool,
     /// Build the closure again, at its record's commit, where it is nowhere to be had.
     pub rebuild: bool,
     /// Take a build of the recorded store path that no record has.
@@ -177,15 +180,17 @@ async fn drive(
         super::trust::refuse_unsigned(repo, settings, Some(ledger))?;
         repo.try_sign()?;
     }
-    let carried = fit.facts.record_base64.as_deref();
-    resolve::refuse_unknown_record(
+    let host = carried::Host {
         repo,
-        &target,
-        Some(ledger),
-        carried,
-        options.supersede,
-        &mut run.log,
-    )?;
+        target: &target,
+        ledger: Some(ledger),
+        facts: &fit.facts,
+    };
+    let answers = Knowingly {
+        take_over: options.take_over,
+        supersede: options.supersede,
+    };
+    host.judge(answers, &mut run.log)?;
     let choice = match asked {
         Some(choice) => choice,
         None => chosen(run, ledger, &fit.facts)?,

@@ -9,6 +9,7 @@ mod lab;
 mod boundaries;
 mod broken;
 mod builder;
+mod carried;
 mod connections;
 mod crash;
 mod exits;
