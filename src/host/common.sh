@@ -41,18 +41,21 @@ systems() {
 	fi
 }
 
-# The numbers of the profile's generations, one per line.
+# The numbers of the profile's generations, one per line, and "complete" after the last.
 generations() {
 	for g in /nix/var/nix/profiles/system-*-link; do
 		[ -L "$g" ] || continue
 		g=${g##*/system-} g=${g%-link}
 		case $g in '' | *[!0-9]*) ;; *) printf '%s\n' "$g" ;; esac
 	done
+	echo complete
 }
 
-# Removes the generations that are not listed on stdin, and never the current one.
+# Removes the generations that are not listed on stdin, and never the current one. None where the list is not whole: it
+# was written where there may have been no room.
 drop_new_generations() {
 	k=" $(tr '\n' ' ')$(profile_generation) "
+	case $k in *' complete '*) ;; *) return 1 ;; esac
 	generations | while IFS= read -r n; do
 		case $k in *" $n "*) ;; *) nix-env --profile /nix/var/nix/profiles/system --delete-generations "$n" ;; esac
 	done

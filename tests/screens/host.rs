@@ -379,6 +379,13 @@ fn what_the_lock_and_the_supervisor_say() {
                 }),
             ),
             (
+                "nothing can be left there",
+                hold(HoldError::Unwritable {
+                    place: "/var/lib/nixgate/cortex".into(),
+                    why: "Read-only file system".into(),
+                }),
+            ),
+            (
                 "did not start",
                 hold(HoldError::Failed(vec!["Failed to start transient unit".into()])),
             ),

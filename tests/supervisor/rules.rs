@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use git_nixgate::host::fresh;
 use git_nixgate::host::state::Phase;
-use git_nixgate::host::supervisor::release_leftover;
+use git_nixgate::host::supervisor::{HoldError, release_leftover};
 use git_nixgate::host::trouble;
 
 use super::lab::{Lab, Trial, until};
@@ -245,6 +245,37 @@ async fn its_unit_survives_what_others_do_not_and_its_folder_is_for_root_alone()
         .await
         .expect("gone");
     lab.assert_nothing_left("cortex");
+}
+
+/// Found after the switch, that would be a release without a record.
+#[tokio::test]
+#[ignore = "needs the lab"]
+async fn h12_a_host_that_cannot_keep_a_record_is_not_held() {
+    let lab = Lab::new();
+    lab.reset("cortex");
+    let b = lab.closure("cortex", "B");
+    for place in ["/var/lib", "/nix/var/nix/gcroots"] {
+        lab.sh(
+            "cortex",
+            &format!("mount --bind {place} {place} && mount -o remount,bind,ro {place}"),
+        );
+        let trial = Trial::new(&lab, "cortex", &b, 10, 60).await;
+        let refused = trial.hold().await;
+        lab.sh("cortex", &format!("umount --lazy {place}"));
+        match refused {
+            Err(HoldError::Unwritable { place: named, why }) => {
+                assert!(named.starts_with(place), "{named}");
+                assert_eq!(why, "Read-only file system");
+            }
+            other => panic!("{other:?}"),
+        }
+        lab.assert_nothing_left("cortex");
+        let left = lab.try_sh(
+            "cortex",
+            &format!("ls -d /run/nixgate/{} 2>/dev/null", trial.plan.run),
+        );
+        assert_eq!(left.trim(), "");
+    }
 }
 
 /// Any user may write to the journal what systemd writes there of a unit that failed.

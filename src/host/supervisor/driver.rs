@@ -9,7 +9,7 @@ use super::super::state::{Phase, State};
 use super::super::stc::Stc;
 use super::super::{HostError, Output, Privilege, Remote, Script, Session, Shell};
 use super::after::LEFTOVER;
-use super::error::{HoldError, SupervisorError, holder};
+use super::error::{HoldError, SupervisorError, holder, unwritable};
 use super::others::reattach;
 use super::plan::Plan;
 
@@ -93,7 +93,7 @@ pub async fn hold(session: &Session, plan: &Plan) -> Result<Held, HoldError> {
         .arg(&plan.run)
         .arg(plan.previous())
         .arg(text)
-        .arg(stop.to_string())
+        .args([&stop.to_string(), &plan.target])
         .input(format!(
             "{COMMON}\n{UNITS}\n{BEFORE}\n{STATE}\n{BACK}\n{SUPERVISOR}"
         ));
@@ -109,7 +109,7 @@ pub async fn hold(session: &Session, plan: &Plan) -> Result<Held, HoldError> {
         lines
     };
     let Some(state) = State::parse(&text) else {
-        return Err(HoldError::Failed(lines()));
+        return Err(unwritable(&text).unwrap_or_else(|| HoldError::Failed(lines())));
     };
     match state.phase {
         Phase::Holding => {}

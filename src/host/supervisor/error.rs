@@ -16,6 +16,11 @@ pub enum HoldError {
         now: Box<State>,
         what: Vec<String>,
     },
+    /// What a commit has to leave on the host cannot be written; where, and what the host says.
+    Unwritable {
+        place: String,
+        why: String,
+    },
     /// The supervisor did not start; what was printed.
     Failed(Vec<String>),
     Host(HostError),
@@ -33,6 +38,17 @@ impl HoldError {
                 failure.why = what.clone();
                 failure.next("run it again: the differences are shown anew")
             }
+            HoldError::Unwritable { place, why } => Failure::failed(
+                Reason::Disk,
+                format!(
+                    "{target}: {place} cannot be written, and a release leaves its record and its root there"
+                ),
+            )
+            .why(why.clone())
+            .next(format!(
+                "on {target}: findmnt --target {}; mount it read-write, or make room, then run it again",
+                place.split("/nixgate").next().unwrap_or(place)
+            )),
             HoldError::Failed(lines) => {
                 let (weight, reason) = said::systemd(&lines.join("\n"));
                 let mut failure = Failure::failed(reason, format!("{target}: the supervisor did not start"));
@@ -111,6 +127,16 @@ impl SupervisorError {
             .next(format!("git nixgate resume {target}")),
         }
     }
+}
+
+/// From the line `unwritable=PLACE WHY`.
+pub(super) fn unwritable(text: &str) -> Option<HoldError> {
+    let line = text.lines().find_map(|line| line.strip_prefix("unwritable="))?;
+    let (place, why) = line.split_once(' ').unwrap_or((line, ""));
+    Some(HoldError::Unwritable {
+        place: place.to_owned(),
+        why: why.to_owned(),
+    })
 }
 
 /// From `holder_key=value` lines.

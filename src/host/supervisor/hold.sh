@@ -1,7 +1,7 @@
 # Starts a run's supervisor. Runs as root on the target; stdin is the supervisor's text.
-# $1 run  $2 previous toplevel  $3 the plan  $4 seconds a recovery may take
+# $1 run  $2 previous toplevel  $3 the plan  $4 seconds a recovery may take  $5 target
 umask 077
-run=$1 previous=$2 plan=$3 stop=$4
+run=$1 previous=$2 plan=$3 stop=$4 target=$5
 base=/run/nixgate dir=/run/nixgate/$1
 mkdir -p "$base" && chmod 755 "$base" || exit 1
 
@@ -20,6 +20,7 @@ for d in "$base"/*/; do
 	[ ! -s "$d/state" ] && young "$d" && continue
 	# Its operator has yet to read by whom, and clears up.
 	[ -e "$d/superseded" ] && young "$d/superseded" && continue
+	[ ! -e "$d/kept" ] || systemctl stop "nixgate-${d##*/}-kept.service"
 	rm -rf "$d" && printf 'swept=%s\n' "$d"
 done
 for l in /nix/var/nix/gcroots/nixgate/tmp/*; do
@@ -28,6 +29,16 @@ for l in /nix/var/nix/gcroots/nixgate/tmp/*; do
 	r=${r%+previous}
 	alive "$r" || [ -d "$base/$r" ] && continue
 	rm -f "$l" && printf 'swept=%s\n' "$l"
+done
+
+# Where the record and the root will be after the commit. It is written to: root is told nothing by permissions.
+for d in "/var/lib/nixgate/$target" /nix/var/nix/gcroots/nixgate; do
+	if ! why=$( (umask 022 && mkdir -p "$d" && head -c 65536 /dev/zero >"$d/.$run") 2>&1); then
+		rm -f "$d/.$run"
+		printf 'unwritable=%s %s\n' "$d" "${why##*: }"
+		exit 1
+	fi
+	rm -f "$d/.$run"
 done
 
 mkdir "$dir" || exit 1

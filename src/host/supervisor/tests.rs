@@ -216,3 +216,22 @@ fn k12_the_lock_is_roots_alone_whatever_the_callers_umask_is() {
     let places = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(places.trim(), "src/host/common.sh", "who else names the lock");
 }
+
+/// A list that was cut short, as on a full /run, would otherwise take the generations that it lacks along.
+#[test]
+fn h12_only_generations_that_are_new_by_a_whole_list_are_dropped() {
+    let drop = |list: &str| {
+        let text = format!(
+            "generations() {{ printf '%s\\n' 1 2 3 7 complete; }}
+profile_generation() {{ echo 3; }}
+printf '#!/bin/sh\\necho \"$4\"\\n' >\"$dir/nix-env\"; chmod +x \"$dir/nix-env\"
+printf '{list}' | drop_new_generations || printf none"
+        );
+        said(&[], &text)
+    };
+    assert_eq!(drop("1\\n2\\n3\\ncomplete\\n"), "7");
+    assert_eq!(drop("1\\n2\\n3\\n7\\ncomplete\\n"), "");
+    for cut in ["", "1\\n", "1\\n2\\n3\\ncomp"] {
+        assert_eq!(drop(cut), "none", "{cut}");
+    }
+}
