@@ -86,6 +86,7 @@ fn compare(old: &str, new: &str) -> Outcome {
         commit: None,
     };
     let compared = Compared {
+        facts: None,
         from: side(&before),
         to: side(&after),
         difference,

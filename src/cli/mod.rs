@@ -1,6 +1,7 @@
 //! The command line's shape: clap types only.
 
 mod man;
+mod upkeep;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use man::man_pages;
+pub use upkeep::{Prune, Rename, Retire, Store};
 
 /// Release NixOS hosts through gates, and keep the proof in git.
 #[derive(Debug, Parser)]
@@ -411,74 +413,6 @@ pub struct Cancel {
     pub target: String,
     #[command(flatten)]
     pub reach: Reach,
-}
-
-#[derive(Debug, Args)]
-pub struct Prune {
-    /// The target
-    pub target: String,
-    /// Say what would go, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    #[command(flatten)]
-    pub reach: Reach,
-}
-
-#[derive(Debug, Args)]
-pub struct Rename {
-    /// The name until now
-    pub old: String,
-    /// The new name, with its entry in HEAD's .nixgate.toml
-    pub new: String,
-    /// Say what would be done, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    #[command(flatten)]
-    pub reach: Reach,
-}
-
-#[derive(Debug, Args)]
-pub struct Retire {
-    /// The target
-    pub target: String,
-    /// Say what would go, and change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// The host is no more: clear the builder only
-    #[arg(long)]
-    pub gone: bool,
-    #[command(flatten)]
-    pub reach: Reach,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Store {
-    /// Name every path that the database calls valid and the disk lacks, and the closures that need it
-    Check {
-        /// The target
-        target: String,
-        /// Read every file: also find paths whose contents are not those registered
-        #[arg(long)]
-        contents: bool,
-        #[command(flatten)]
-        reach: Reach,
-    },
-    /// Put back what is broken: from the host's caches, the builder, this machine
-    Repair {
-        /// The target
-        target: String,
-        /// Read every file: also find paths whose contents are not those registered
-        #[arg(long)]
-        contents: bool,
-        /// Replace broken paths without asking
-        #[arg(long)]
-        yes: bool,
-        /// As the last resort change the host's Nix database without asking; it is backed up first
-        #[arg(long)]
-        surgery: bool,
-        #[command(flatten)]
-        reach: Reach,
-    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -19,7 +19,7 @@ pub(super) struct Host<'a> {
 }
 
 /// The knowing answers on the command line.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Knowingly {
     /// `--take-over`: the host is to be this target's from now on.
     pub take_over: bool,

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::gate::diff::{self, Difference};
 use crate::gate::{GateLog, Place, store_of};
 use crate::git::{Commit, Repo};
-use crate::host::{RunDir, Session};
+use crate::host::{Facts, RunDir, Session};
 use crate::nix::{self, Closure, StorePath, Unshared};
 use crate::record::{Ledger, Oid, OnHost, Record, RecordName, Target};
 
@@ -45,6 +45,8 @@ pub struct Compared {
     pub from: Side,
     pub to: Side,
     pub difference: Difference,
+    /// What the host said, where one of the two is what runs there.
+    pub facts: Option<Facts>,
 }
 
 /// The word for what runs on the target, and the link to it.
@@ -128,6 +130,7 @@ async fn between(
         ledger,
         log: GateLog::new(world.watcher),
         session: OnceCell::new(),
+        facts: OnceCell::new(),
     };
     let benches = (Bench::default(), Bench::default());
     let sides = ((from, &orders.0, &benches.0), (to, &orders.1, &benches.1));
@@ -136,7 +139,10 @@ async fn between(
     if let Some(session) = work.session.into_inner() {
         session.close().await;
     }
-    result
+    result.map(|(compared, moved)| {
+        let facts = work.facts.into_inner();
+        (Compared { facts, ..compared }, moved)
+    })
 }
 
 /// A commit is built with its own settings, as far as it has some.
@@ -199,6 +205,7 @@ struct Work<'a> {
     ledger: Option<&'a Ledger>,
     log: GateLog<'a>,
     session: OnceCell<Session>,
+    facts: OnceCell<Facts>,
 }
 
 impl Work<'_> {
@@ -278,6 +285,7 @@ impl Work<'_> {
             from: old.side,
             to: new.side,
             difference,
+            facts: None,
         };
         Ok((compared, moved))
     }
@@ -311,8 +319,17 @@ impl Work<'_> {
         let limit = self.settings.timeouts.build;
         match named {
             Named::Live => {
-                let place = store_of(self.host(dir).await?);
-                let closure = nix::closure_linked(&place, RUNNING, limit).await?;
+                let session = self.host(dir).await?;
+                let place = store_of(session);
+                let (closure, facts) = tokio::join!(
+                    nix::closure_linked(&place, RUNNING, limit),
+                    reach::read_facts(session, self.target)
+                );
+                let closure = closure?;
+                // They say whose host it is; a comparison needs no more than the closure.
+                if let Ok(facts) = facts {
+                    let _ = self.facts.set(facts);
+                }
                 let record = self
                     .ledger
                     .and_then(|ledger| ledger.newest_with_toplevel(closure.toplevel.as_str()));

@@ -1,6 +1,7 @@
 //! `plan`: what a release would change, and what its rules say to that. Nothing is written: no hook runs, no record is
 //! fetched, no lock is taken, and the target is only read.
 
+use super::carried::{self, Knowingly};
 use super::compare::{Compared, with_live};
 use super::refusals::refuse_withdrawn;
 use super::{World, reach, resolve};
@@ -71,6 +72,15 @@ pub async fn plan(world: World<'_>, target: &Target, options: &PlanOptions) -> R
         ));
     }
     let mut judged = || -> Result<(), Failure> {
+        if let Some(facts) = &compared.facts {
+            let host = carried::Host {
+                repo,
+                target,
+                ledger,
+                facts,
+            };
+            host.judge(Knowingly::default(), &mut log)?;
+        }
         refuse_withdrawn(target, ledger, &compared.to.toplevel)?;
         if let (Some(base), Some(moved)) = (running, &moved) {
             let policy = (settings.input_drift, options.accept_input.as_slice());

@@ -274,6 +274,7 @@ fn compared(difference: Difference) -> Compared {
         commit: commit.map(ToString::to_string),
     };
     Compared {
+        facts: None,
         from: side("live", 'm', Some("9c8a0f7d21be0000000000000000000000000000")),
         to: side("41d2f60c9a55 Upgrade", 'n', None),
         difference,

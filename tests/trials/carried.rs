@@ -33,6 +33,7 @@ fn k8_a_host_that_carries_another_targets_record_is_not_touched_unless_it_is_mea
         &["rollback", "cortex"][..],
         &["rollback", "cortex", "--check"],
         &["deploy", "cortex", "--to", &last],
+        &["plan", "cortex"],
         &["check", "cortex"],
         &["release", "cortex"],
     ] {

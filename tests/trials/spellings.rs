@@ -24,9 +24,11 @@ fn open_ways(lab: &Lab) {
             lab,
             host,
             &format!(
-                "set -e; ip -6 addr add {address}/64 dev eth0 nodad; mkdir -p /run/sshd; \
+                "set -e; ip -6 addr add {address}/64 dev eth0 nodad; \
+                 ip -6 addr add fe80{}/64 dev eth0 nodad; mkdir -p /run/sshd; \
                  /usr/sbin/sshd -p 2222 -o AddressFamily=any -o PidFile=/run/trial.pid; \
-                 /usr/sbin/sshd -p 22 -o AddressFamily=inet6 -o PidFile=/run/trial6.pid"
+                 /usr/sbin/sshd -p 22 -o AddressFamily=inet6 -o PidFile=/run/trial6.pid",
+                address.trim_start_matches("fd00")
             ),
         );
     }
@@ -42,9 +44,13 @@ fn open_ways(lab: &Lab) {
     known(
         "op",
         "cortex",
-        "[cortex]:2222,fd00::20,[fd00::20]:2222,[10.77.0.20]:2222",
+        "[cortex]:2222,fd00::20,[fd00::20]:2222,[10.77.0.20]:2222,fe80::20%eth0",
     );
-    known("op", "forge", "[forge]:2222,fd00::11,[fd00::11]:2222");
+    known(
+        "op",
+        "forge",
+        "[forge]:2222,fd00::11,[fd00::11]:2222,fe80::11%eth0",
+    );
     known("build", "cortex", "[cortex]:2222");
 }
 
@@ -68,6 +74,11 @@ fn h7_each_spelling_of_a_target_and_a_builder_is_understood() {
         (
             "fd00::20",
             "ssh://build@[fd00::11]:2222",
+            "passed (jarvis, root by sudo)",
+        ),
+        (
+            "fe80::20%eth0",
+            "build@fe80::11%eth0",
             "passed (jarvis, root by sudo)",
         ),
     ]) {
