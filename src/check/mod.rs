@@ -39,7 +39,7 @@ pub fn on_target(checks: &[Check]) -> impl Iterator<Item = (usize, &Check)> {
     checks
         .iter()
         .enumerate()
-        .filter(|(_, c)| c.from == From::Target || matches!(c.probe, Probe::Unit(_)))
+        .filter(|(_, c)| c.from == From::Target || only_there(&c.probe))
 }
 
 /// The checks that are made from the operator's machine, with their place in the list.
@@ -47,7 +47,12 @@ pub fn on_operator(checks: &[Check]) -> impl Iterator<Item = (usize, &Check)> {
     checks
         .iter()
         .enumerate()
-        .filter(|(_, c)| c.from == From::Operator && !matches!(c.probe, Probe::Unit(_)))
+        .filter(|(_, c)| c.from == From::Operator && !only_there(&c.probe))
+}
+
+/// Whether only the target can answer it.
+fn only_there(probe: &Probe) -> bool {
+    matches!(probe, Probe::Unit(_) | Probe::Secrets)
 }
 
 /// A script that makes every check of the target and prints an answer line for each. `bound`: what all of them together
@@ -64,6 +69,7 @@ pub fn script(services: &[String], checks: &[Check], files: &Files, bound: Durat
         let seconds = check.timeout.as_secs();
         let call = match &check.probe {
             Probe::Unit(unit) => format!("probe_unit c{i} {}", quote(unit)),
+            Probe::Secrets => format!("probe_secrets c{i}"),
             Probe::Http(url) => format!("probe_http c{i} {seconds} {}", quote(url)),
             Probe::Run(argv) => {
                 let words: Vec<String> = argv.iter().map(|word| quote(word)).collect();
@@ -95,6 +101,20 @@ pub fn script(services: &[String], checks: &[Check], files: &Files, bound: Durat
 /// One word for sh. A NUL cannot travel; what holds one becomes a word that no program has.
 fn quote(word: &str) -> String {
     shlex::try_quote(word).map_or_else(|_| "'\u{fffd}'".to_owned(), std::borrow::Cow::into_owned)
+}
+
+/// What a file's first line says runs it, and its one argument, as execve(2) reads it; sh where there is no such line. For a
+/// folder from which nothing may be started.
+pub fn interpreter(content: &[u8]) -> Vec<String> {
+    let first = content.split(|b| *b == b'\n').next().unwrap_or_default();
+    let line = first.strip_prefix(b"#!").map(String::from_utf8_lossy);
+    let blank = |c: char| matches!(c, ' ' | '\t');
+    let line = line.as_deref().unwrap_or_default().trim_matches(blank);
+    match line.split_once(blank) {
+        Some((program, argument)) => vec![program.to_owned(), argument.trim_start_matches(blank).to_owned()],
+        None if line.is_empty() => vec!["sh".to_owned()],
+        None => vec![line.to_owned()],
+    }
 }
 
 /// Reads the answers of [`script`]: one for every service and check, in their order. A probe without an answer has
@@ -197,6 +217,43 @@ mod tests {
             assert_eq!(answers[3].detail, "fine a 'b' $c");
             assert_eq!(answers[4].detail, "exit 3: broken");
             assert!(answers[5].detail.starts_with("exit 127"), "{:?}", answers[5]);
+        }
+    }
+
+    /// A folder from which nothing may be started stands in for one mounted noexec: access(2) says the same of both.
+    #[test]
+    fn h10_a_check_is_run_by_its_own_first_line_where_nothing_may_be_started() {
+        let sh = Command::new("sh")
+            .args(["-c", "command -v sed"])
+            .output()
+            .expect("sh runs");
+        let sed = String::from_utf8_lossy(&sh.stdout).trim().to_owned();
+        for shell in ["dash", "bash"] {
+            for (content, runs) in [
+                (format!("#!{sed} -n\n1p\n"), format!("{sed}|-n")),
+                (format!("#! \t{sed}  -n p \nx\n"), format!("{sed}|-n p")),
+                (format!("#!{sed}\n"), sed.clone()),
+                ("echo no line\n".to_owned(), "sh".to_owned()),
+                ("#!\n".to_owned(), "sh".to_owned()),
+                (String::new(), "sh".to_owned()),
+            ] {
+                let script = format!(
+                    "{PRELUDE}\nprintf '%s' \"$1\" >\"$2\"; read_shebang \"$2\"; \
+                     printf '%s%s' \"$interpreter\" \"${{argument:+|$argument}}\""
+                );
+                let file = tempfile::NamedTempFile::new().expect("a file");
+                let output = Command::new(shell)
+                    .args(["-c", &script, "sh", &content])
+                    .arg(file.path())
+                    .output()
+                    .expect("a shell runs");
+                assert_eq!(
+                    String::from_utf8_lossy(&output.stdout),
+                    runs,
+                    "{shell}: {content:?}"
+                );
+                assert_eq!(interpreter(content.as_bytes()).join("|"), runs, "{content:?}");
+            }
         }
     }
 

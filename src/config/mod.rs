@@ -200,6 +200,8 @@ pub enum Probe {
     Resolve(String),
     /// The host answers one ICMP echo: ping(8).
     Ping(String),
+    /// The secrets that sops-nix or agenix put on the host are there, and are those of the running system.
+    Secrets,
 }
 
 /// The place a check is made from.
@@ -219,17 +221,18 @@ impl Probe {
             Probe::Run(argv) => format!("run {}", argv.first().map_or("", String::as_str)),
             Probe::Resolve(name) => format!("resolve {name}"),
             Probe::Ping(host) => format!("ping {host}"),
+            Probe::Secrets => "secrets".to_owned(),
         }
     }
 
-    /// The program that asks, where any program can; `None`: a unit, a URL.
+    /// The program that asks, where any program can; `None`: a unit, a URL, secrets.
     pub fn argv(&self) -> Option<Vec<String>> {
         let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
         match self {
             Probe::Run(argv) => Some(argv.clone()),
             Probe::Resolve(name) => Some(words(&["getent", "ahosts", name])),
             Probe::Ping(host) => Some(words(&["ping", "-n", "-c", "1", host])),
-            Probe::Unit(_) | Probe::Http(_) => None,
+            Probe::Unit(_) | Probe::Http(_) | Probe::Secrets => None,
         }
     }
 }

@@ -375,6 +375,11 @@ impl Section<'_, '_, '_> {
                 }
             }
         }
+        let mut secrets = false;
+        self.boolean("secrets", &mut secrets);
+        if secrets {
+            probes.push(Probe::Secrets);
+        }
         let mut from = From::Target;
         self.choice("from", FROM, &mut from);
         let mut timeout = Duration::from_secs(30);
@@ -385,7 +390,7 @@ impl Section<'_, '_, '_> {
             self.reader.problem(
                 offset,
                 &path,
-                "needs exactly one of `unit`, `http`, `run`, `resolve`, `ping`",
+                "needs exactly one of `unit`, `http`, `run`, `resolve`, `ping`, `secrets = true`",
             );
         }
         let good = self.reader.problems.len() == before;
@@ -400,7 +405,7 @@ impl Section<'_, '_, '_> {
 }
 
 /// What a check may be.
-const KINDS: [&str; 5] = ["unit", "http", "run", "resolve", "ping"];
+const KINDS: [&str; 5] = ["unit", "http", "run", "resolve", "ping"]; // `secrets = false` is none
 
 /// Judges a text by what its characters may be; the first is a letter, a digit or `_`, so that no program takes it for
 /// an option or a path of its own.

@@ -48,6 +48,8 @@ pub struct Baseline {
     pub restarts: BTreeMap<String, u64>,
     /// Checks and services that failed before and do not count, by name.
     pub excused: Vec<String>,
+    /// The host's boot had not finished: that it still has not is no fault of the switch.
+    pub booting: bool,
     /// Memory and load; `None`: not known, as after a run that another process began.
     pub usage: Option<Usage>,
 }
@@ -59,6 +61,7 @@ impl Baseline {
             usage: Some(Usage::of(facts, factor)),
             failed: facts.failed_units.clone(),
             restarts: facts.restarts.clone(),
+            booting: facts.is_booting(),
             excused: Vec::new(),
         }
     }
@@ -214,6 +217,9 @@ fn state(look: &Look<'_>, facts: &Facts, new_failed: &[&String], health: &mut He
                 Reason::Unit,
                 format!("{}: the system is degraded", look.target),
             );
+        }
+        "starting" | "initializing" if look.baseline.booting && new_failed.is_empty() => {
+            health.line(2, NAME, Verdict::Passed, format!("{word}, as before the switch"));
         }
         "starting" | "initializing" => {
             health.moving = true;

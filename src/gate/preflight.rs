@@ -1,5 +1,6 @@
 //! Gate 1: is the host fit to be switched? Reads only; everything independent is checked and reported together.
 
+mod boot;
 mod read;
 
 pub use read::{Asked, Fit, Reached, Reading, reach, read, read_over};
@@ -103,6 +104,8 @@ pub fn judge(found: &Found<'_>, rules: &Rules<'_>) -> Report {
             services(found, rules, &mut report);
             load(found.target, facts, rules, &mut report);
             others(found.target, facts, rules, &mut report);
+            boot::finished(found.target, facts, &mut report);
+            boot::record_stays(facts, &mut report);
             trust(found.target, found.login, rules, &mut report);
         }
         None => {

@@ -175,6 +175,8 @@ pub struct Facts {
     pub container: Option<String>,
     /// The word of `systemctl is-system-running`.
     pub system_state: String,
+    /// While the host boots: the units whose jobs run, with the job's type (`slow.service start`).
+    pub jobs: Vec<String>,
     /// The lists of units could be read at all.
     pub units_read: bool,
     pub failed_units: Vec<String>,
@@ -206,6 +208,8 @@ pub struct Facts {
     pub record_base64: Option<String>,
     /// Every target's record on the host, the one that was put there last first; at most 32.
     pub carried: Vec<Carried>,
+    /// The record's file system, by its name in stat(1): `ext2/ext3`, `tmpfs`, …
+    pub record_on: String,
     /// Permanent and temporary roots: name below `gcroots/nixgate/` and where it leads.
     pub roots: BTreeMap<String, String>,
     pub dangling_roots: BTreeMap<String, String>,
@@ -264,6 +268,7 @@ impl Facts {
             boot: owned("boot"),
             container: some("container"),
             system_state: owned("state"),
+            jobs: list("job"),
             units_read: one("units_read").is_some(),
             failed_units: list("failed"),
             active_units: list("active"),
@@ -301,11 +306,22 @@ impl Facts {
                 .collect(),
             record_base64: some("record"),
             carried: all("carried").into_iter().filter_map(carried).collect(),
+            record_on: owned("record_on"),
             roots: pairs("root"),
             dangling_roots: pairs("dangling_root"),
             runs: pairs("run"),
             complete: one("complete").is_some(),
         }
+    }
+
+    /// Whether the host is still booting, as systemd's word has it (systemctl(1), `is-system-running`).
+    pub fn is_booting(&self) -> bool {
+        matches!(self.system_state.as_str(), "starting" | "initializing")
+    }
+
+    /// Whether the record that is kept on the target is gone after a boot: a root in memory.
+    pub fn forgets_record(&self) -> bool {
+        matches!(self.record_on.as_str(), "tmpfs" | "ramfs")
     }
 
     /// The bytes of the record kept on the target.

@@ -17,6 +17,11 @@ END
 	[ -n "$state" ] || state=$(systemctl is-system-running 2>/dev/null)
 	fact state "$state"
 	fact systemd "${version%%[!0-9]*}"
+	# What a boot that has not finished waits for.
+	case $state in starting | initializing) ;; *) return ;; esac
+	systemctl list-jobs --no-legend --plain --no-pager --full 2>/dev/null | while read -r _ u t s; do
+		[ "$s" != running ] || fact job "$u $t"
+	done
 }
 
 # What systemd knows of its units.
@@ -178,6 +183,10 @@ wait
 if [ "$want" = all ]; then
 	[ ! -r /run/current-system/switch-inhibitors ] ||
 		fact inhibitors "$(tr -d '\n' </run/current-system/switch-inhibitors)"
+	# Where that is memory, each boot begins without a record.
+	f=/var/lib/nixgate
+	[ -d "$f" ] || f=${f%/*}
+	fact record_on "$(stat -f -c %T "$f" 2>/dev/null)"
 	f=/var/lib/nixgate/$target/record
 	[ ! -r "$f" ] || fact record "$(base64 -w0 <"$f")"
 	# Whose records there are, the newest first.

@@ -110,6 +110,21 @@ impl Session {
         Ok(())
     }
 
+    /// Connects again where the connection went while nothing used it; where it is there, this asks only its own master.
+    ///
+    /// # Errors
+    /// As for [`Session::open`].
+    pub async fn revive(&mut self) -> Result<(), ConnectError> {
+        let lost = match &self.link {
+            Some(link) => link.mux.check().await.is_err(),
+            None => !self.is_local(),
+        };
+        match lost {
+            true => self.reopen().await,
+            false => Ok(()),
+        }
+    }
+
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }

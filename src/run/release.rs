@@ -281,6 +281,14 @@ async fn drive(
         Err(failure) => Err(failure),
     };
     let on_target = order.on_target();
+    // Nothing is held while it builds: a host that rebooted meanwhile, or a link that came back, is reached anew.
+    let product = match product {
+        Ok(product) => match ready.fit.session.revive().await {
+            Ok(()) => Ok(product),
+            Err(error) => Err(error.failure(target.as_str())),
+        },
+        failed => failed,
+    };
     let compared = match product {
         Ok(product) => {
             let running = ready.running.take();

@@ -297,7 +297,7 @@ fn reached(settings: &Settings, all: &mut Secrets) {
         match &check.probe {
             Probe::Http(url) => urls(url, all),
             Probe::Run(argv) => argv.iter().for_each(|word| urls(word, all)),
-            Probe::Unit(_) | Probe::Resolve(_) | Probe::Ping(_) => {}
+            Probe::Unit(_) | Probe::Resolve(_) | Probe::Ping(_) | Probe::Secrets => {}
         }
     }
 }

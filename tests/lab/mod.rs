@@ -206,6 +206,15 @@ impl Lab {
         self.must(&["power-on", host]);
     }
 
+    /// The same for a host whose boot does not end: returns when its sshd answers.
+    #[track_caller]
+    pub fn power_on_as_far_as_sshd(&self, host: &str) {
+        let mut on = self.command(&["power-on", host]);
+        on.env("NIXGATE_LAB_READY", "sshd");
+        let out = self.finish(on, COMMAND_LIMIT);
+        assert!(out.ok(), "{host} did not come up: {out}");
+    }
+
     /// `systemctl reboot`; returns when the host has booted again.
     #[track_caller]
     pub fn reboot(&self, host: &str) {

@@ -23,6 +23,7 @@ mod hand;
 mod hosts;
 mod infra;
 mod init;
+mod kept;
 mod leaks;
 mod other_bytes;
 mod plan;

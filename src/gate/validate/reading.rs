@@ -184,8 +184,8 @@ async fn from_here(check: &Check, files: &Files, limit: Duration) -> (Verdict, S
             let argv = check.probe.argv().unwrap_or_default();
             run_here(&argv, &Files::new(), timeout).await
         }
-        // Units are always asked of the target.
-        Probe::Unit(_) => (Verdict::Skipped, "asked of the target".to_owned()),
+        // These are always asked of the target.
+        Probe::Unit(_) | Probe::Secrets => (Verdict::Skipped, "asked of the target".to_owned()),
     }
 }
 
@@ -203,6 +203,10 @@ async fn run_here(argv: &[String], files: &Files, timeout: Duration) -> (Verdict
             return (Verdict::Failed, error.to_string());
         }
         argv[0] = path.to_string_lossy().into_owned();
+        // The folder may be mounted noexec.
+        if rustix::fs::access(&path, rustix::fs::Access::EXEC_OK).is_err() {
+            argv.splice(0..0, check::interpreter(content));
+        }
     }
     match LocalExec.exec(&argv, &[], None, timeout).await {
         Ok(output) => {
