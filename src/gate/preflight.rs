@@ -186,6 +186,7 @@ pub fn connect_word(class: ConnectClass) -> &'static str {
         ConnectClass::Account => "account refused",
         ConnectClass::Waits => "the login did not finish",
         ConnectClass::NoLogin => "account may not run commands",
+        ConnectClass::Sessions => "too few sessions",
         ConnectClass::Hang => "no shell answers",
         ConnectClass::Noise => "prints without end",
         ConnectClass::Other => "failed",

@@ -28,6 +28,8 @@ pub enum ConnectClass {
     Waits,
     /// Authenticated, but the account may not run commands.
     NoLogin,
+    /// Authenticated, and sshd opens too few sessions in one connection.
+    Sessions,
     /// Authenticated, but no shell answers.
     Hang,
     /// Authenticated, but what answers prints without end.
@@ -59,6 +61,16 @@ impl ConnectError {
             class: classify(stderr),
             lines,
         }
+    }
+
+    /// From the master's answer to a request for a session: sshd refuses one, or the connection is gone (`None`).
+    pub fn from_master(error: &openssh::Error) -> Option<Self> {
+        // mux_session_confirm() of OpenSSH's mux.c.
+        const REFUSED: &str = "Session open refused by peer";
+        let cause = std::error::Error::source(error)?.to_string();
+        cause
+            .contains(REFUSED)
+            .then(|| ConnectError::new(ConnectClass::Sessions, vec![REFUSED.to_owned()]))
     }
 
     /// One sentence per class, ssh's lines, the next step. Exit 1: nothing on the host was touched.
@@ -128,6 +140,11 @@ impl ConnectError {
                 Reason::Auth,
                 format!("{name}: the account may not run commands"),
                 "give the user a login shell (users.users.<name>.shell), or set another user",
+            ),
+            ConnectClass::Sessions => (
+                Reason::Link,
+                format!("{name} allows too few sessions in one connection"),
+                "MaxSessions in its sshd_config is less than 2: services.openssh.settings.MaxSessions = 10 is sshd's default",
             ),
             ConnectClass::Hang => (
                 Reason::Timeout,
@@ -334,6 +351,7 @@ mod tests {
             Account,
             Waits,
             NoLogin,
+            Sessions,
             Hang,
             Noise,
             Other,

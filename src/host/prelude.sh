@@ -17,12 +17,14 @@ esac
 [ "$ng_uid" != 0 ] || HOME=/root
 ng_how=user ng_why=
 
-# Says why sudo does not work, from its own words.
+# Says why sudo, or sudo-rs, does not work, from its own words.
 ng_judge() {
 	case $ng_e in
 	*'password is required'* | *'a terminal is required'* | *'askpass'* | *'no password was provided'*) ng_why=needs-password ;;
-	*'incorrect password'* | *'Sorry, try again'*) ng_why=wrong-password ;;
-	*'not allowed to'* | *'not in the sudoers'* | *'may not run'*) ng_why=not-allowed ;;
+	*'nteractive authentication is required'*) ng_why=needs-password ;;
+	*'incorrect password'* | *'Sorry, try again'* | *'uthentication failed'*) ng_why=wrong-password ;;
+	*'not allowed to'* | *'not in the sudoers'* | *'may not run'* | *"afraid I can't do that"*) ng_why=not-allowed ;;
+	*'must have a tty'*) ng_why=needs-tty ;;
 	*) ng_why=other ;;
 	esac
 }
@@ -42,7 +44,11 @@ ng_probe() {
 			ng_judge
 			[ "$ng_why" = other ] || return 1
 		else
-			ng_why=missing ng_e='sudo: not found'
+			ng_why=missing ng_e='sudo: not found' ng_kin=
+			for ng_k in doas run0; do
+				! command -v $ng_k >/dev/null || ng_kin="$ng_kin, $ng_k"
+			done
+			[ -z "$ng_kin" ] || ng_e="$ng_e; what is there cannot take its place: ${ng_kin#, }"
 			[ -d /run/wrappers ] || return 1
 		fi
 		ng_t=$((ng_t + 1))

@@ -105,6 +105,11 @@ pub enum SudoError {
         user: String,
         lines: Vec<String>,
     },
+    /// sudo works on a terminal alone (`requiretty`), and a run has none.
+    NeedsTty {
+        user: String,
+        lines: Vec<String>,
+    },
     /// There is no usable sudo, or sudo is switched off for this target and the user is not root.
     Missing {
         user: String,
@@ -142,6 +147,11 @@ impl SudoError {
                 format!("{name}: {user} may not use sudo for this"),
                 lines.clone(),
                 vec![line(user)],
+            ),
+            SudoError::NeedsTty { user, lines } => (
+                format!("{name}: sudo wants a terminal (requiretty), and a run has none"),
+                lines.clone(),
+                vec![format!("on {name}, in sudoers: Defaults:{user} !requiretty")],
             ),
             SudoError::Missing { user, lines } => (
                 format!("{name}: {user} is not root and cannot become root"),

@@ -202,8 +202,11 @@ impl Session {
             };
             return Ok(Channel::new((stdin, stdout, stderr), child, hello, true));
         };
-        let lost = |error: openssh::Error| HostError::Lost {
-            lines: vec![error.to_string()],
+        let lost = |error: openssh::Error| match ConnectError::from_master(&error) {
+            Some(refused) => HostError::Connect(refused),
+            None => HostError::Lost {
+                lines: vec![error.to_string()],
+            },
         };
         count_command();
         let spawned = async {

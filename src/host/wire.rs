@@ -393,6 +393,7 @@ fn sudo_error(preface: &str, said: &str, nonce: &str) -> Option<SudoError> {
         "needs-password" => SudoError::NeedsPassword { user },
         "wrong-password" => SudoError::WrongPassword { user },
         "not-allowed" => SudoError::NotAllowed { user, lines },
+        "needs-tty" => SudoError::NeedsTty { user, lines },
         "missing" => SudoError::Missing { user, lines },
         _ => SudoError::Other { user, lines },
     })

@@ -107,7 +107,11 @@ pub async fn read_over<T>(
         Err(HostError::Connect(error)) => return Ok((Reading::without(probe, error), None)),
         Err(error) => return Err(error.failure(&endpoint.name)),
     };
-    let answers = answers.map_err(|error| error.failure(&endpoint.name))?;
+    let answers = match answers {
+        Ok(answers) => answers,
+        Err(HostError::Connect(error)) => return Ok((Reading::without(probe, error), None)),
+        Err(error) => return Err(error.failure(&endpoint.name)),
+    };
     let mut all = check::answers(&answers.text(), services, checks);
     let checks = all.split_off(services.len());
     let reading = Reading {

@@ -224,3 +224,55 @@ async fn k12_a_login_that_prints_without_end_is_told_so_and_not_read_to_its_end(
         assert_eq!(result.expect("an output").text(), "here\n");
     }
 }
+
+/// Words of sudo 1.9.16 and sudo-rs 0.2.5, as they print them under LC_ALL=C.
+#[test]
+fn h4_what_sudo_and_sudo_rs_refuse_is_told_from_their_own_words() {
+    let table = [
+        ("sudo: a password is required", "needs-password"),
+        (
+            "sudo: a terminal is required to read the password",
+            "needs-password",
+        ),
+        (
+            "sudo-rs: interactive authentication is required",
+            "needs-password",
+        ),
+        (
+            "Sorry, try again.\nsudo: no password was provided",
+            "needs-password",
+        ),
+        (
+            "Sorry, try again.\nsudo: 1 incorrect password attempt",
+            "wrong-password",
+        ),
+        (
+            "sudo: Authentication failed, try again.\n\nsudo-rs: Maximum 3 incorrect authentication attempts",
+            "wrong-password",
+        ),
+        (
+            "Sorry, user eve is not allowed to execute '/usr/bin/true' as root on cortex.",
+            "not-allowed",
+        ),
+        ("eve is not in the sudoers file.", "not-allowed"),
+        (
+            "sudo-rs: I'm sorry eve. I'm afraid I can't do that",
+            "not-allowed",
+        ),
+        ("sudo: sorry, you must have a tty to run sudo", "needs-tty"),
+        ("sudo: /etc/sudo.conf is owned by uid 1000, should be 0", "other"),
+    ];
+    let text = include_str!("../prelude.sh");
+    let start = text.find("ng_judge() {").expect("the function");
+    let end = start + text[start..].find("\n}\n").expect("its end") + 3;
+    let program = format!("{}ng_e=$1; ng_judge; printf %s \"$ng_why\"", &text[start..end]);
+    for shell in ["/bin/dash", "/bin/bash"] {
+        for (words, why) in table {
+            let out = std::process::Command::new(shell)
+                .args(["-c", &program, "sh", words])
+                .output()
+                .expect("a shell");
+            assert_eq!(String::from_utf8_lossy(&out.stdout), why, "{shell}: {words}");
+        }
+    }
+}
