@@ -10,7 +10,7 @@ pub use logins::LOGINS;
 pub use nix::NIX;
 pub use ssh::{SSH_CONFIG, SSHD};
 pub use sudo::SUDO;
-pub use systems::SYSTEMS;
+pub use systems::{MANY, SYSTEMS};
 
 use super::{Expected, KIND, Kind, Refusal};
 

@@ -21,7 +21,10 @@ pub const NIX: &[Kind] = &[
     },
     Kind {
         name: "user not allowed by the builder's Nix",
-        scripts: &[("forge", &["nix-conf", "allowed-users", "root"])],
+        scripts: &[
+            ("forge", &["nix-conf", "allowed-users", "root"]),
+            ("forge", &["nix-conf", "trusted-users", "root"]),
+        ],
         expected: only_back("allowed-users"),
         ..KIND
     },
@@ -33,7 +36,10 @@ pub const NIX: &[Kind] = &[
     },
     Kind {
         name: "user not allowed by the target's Nix",
-        scripts: &[("cortex", &["nix-conf", "allowed-users", "root"])],
+        scripts: &[
+            ("cortex", &["nix-conf", "allowed-users", "root"]),
+            ("cortex", &["nix-conf", "trusted-users", "root"]),
+        ],
         expected: only_back("allowed-users"),
         ..KIND
     },

@@ -2,16 +2,13 @@
 
 use super::{KIND, Kind, by_hand, refused};
 
+/// The job ran as often as somebody started it.
+const JOBS: &str = "test $(wc -l </var/tmp/jobs) = $(wc -l </var/tmp/starts)";
+
 pub const SYSTEMS: &[Kind] = &[
     Kind {
-        name: "not a container",
-        scripts: &[("cortex", &["machine"])],
-        ..KIND
-    },
-    Kind {
-        name: "not a container, sshd by socket",
-        system: ("K-sshd-accept", &[]),
-        scripts: &[("cortex", &["machine"])],
+        name: "a container",
+        container: true,
         ..KIND
     },
     Kind {
@@ -32,22 +29,22 @@ pub const SYSTEMS: &[Kind] = &[
     },
     Kind {
         name: "no boot loader, a container",
+        container: true,
         system: ("Bnoloader", &[]),
-        scripts: &[("cortex", &["no-extlinux"])],
         ..KIND
     },
     Kind {
         name: "a oneshot started by hand",
         system: ("K-job", &[]),
-        each: "systemctl start --no-block job.service; echo started >>/var/tmp/starts",
-        holds: "test $(wc -l </var/tmp/jobs) = $(wc -l </var/tmp/starts)",
+        each: &["job"],
+        holds: JOBS,
         ..KIND
     },
     Kind {
         name: "a simple job started by hand",
         system: ("K-job", &["type=\"simple\""]),
-        each: "systemctl start job.service; echo started >>/var/tmp/starts",
-        holds: "test $(wc -l </var/tmp/jobs) = $(wc -l </var/tmp/starts)",
+        each: &["job"],
+        holds: JOBS,
         ..KIND
     },
     Kind {
@@ -73,3 +70,21 @@ pub const SYSTEMS: &[Kind] = &[
         ..KIND
     },
 ];
+
+/// A host of many kinds that get on with each other.
+pub const MANY: Kind = Kind {
+    name: "many at once",
+    system: ("K-sshd-accept+K-sudoers-d+K-degraded+K-job", &[]),
+    scripts: &[
+        ("desk", &["check-script"]),
+        ("desk", &["dead-aaaa"]),
+        ("cortex", &["shell", "fish"]),
+        ("cortex", &["sudo", "sudo-rs"]),
+        ("cortex", &["store-read-only"]),
+        ("cortex", &["tmp-noexec"]),
+    ],
+    target: "user = \"jarvis\"\n[[target.cortex.check]]\nrun = [\"scripts/ok.sh\"]\n",
+    each: &["job"],
+    holds: JOBS,
+    ..KIND
+};
