@@ -249,6 +249,7 @@ fn a_commit_is_evaluated_built_read_rooted_and_copied() {
             to: Some(cache.clone()),
             paths: vec![built.toplevel.clone()],
             ssh_options: String::new(),
+            host_keys: Vec::new(),
             no_check_signatures: false,
             substitute_on_destination: false,
             deadline: SOON,

@@ -259,3 +259,25 @@ fn every_way_a_copy_fails_is_told_apart() {
         "on the target: nix.settings.trusted-users = [ \"jarvis\" ];"
     );
 }
+
+#[test]
+fn h6_what_stands_between_a_copy_and_the_store_is_told_apart_from_a_lost_link() {
+    use git_nixgate::failure::Weight;
+    for (name, kind) in [
+        ("2.26-copy-noise", CopyKind::Noise),
+        ("2.26-copy-daemon-stopped", CopyKind::Daemon),
+        ("2.26-copy-not-allowed", CopyKind::Daemon),
+        ("2.26-copy-no-nix-daemon", CopyKind::Missing),
+    ] {
+        let file = format!("{}/tests/data/nix-said/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        let error = copied(&std::fs::read_to_string(file).expect("a recording"));
+        // What does not pass by itself is tried once.
+        assert_eq!((error.kind, error.weight), (kind, Weight::Failed), "{name}");
+        assert!(!error.failure.next.is_empty(), "{name}");
+        assert!(!error.failure.what.contains("connection was lost"), "{name}");
+    }
+    let cut = "copying 1 paths...\nclient_loop: send disconnect: Broken pipe\n\
+               error: Nix daemon disconnected unexpectedly (maybe it crashed?)";
+    let error = copied(cut);
+    assert_eq!((error.kind, error.weight), (CopyKind::Link, Weight::Passing));
+}

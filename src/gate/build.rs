@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Place;
+use super::{Place, preflight};
 use crate::config::{Evaluate, Settings};
 use crate::failure::{Failure, Reason, Weight};
 use crate::git::{Commit, Repo};
-use crate::host::Address;
+use crate::host::facts::{LOGIN, TRUST};
+use crate::host::{Address, Login};
 use crate::nix::{
     self, BuildError, BuildKind, BuildRequest, FlakeSource, Flakeref, NixVersion, RemoteBuild, Systems,
 };
@@ -52,12 +53,16 @@ find "$dir/roots/$1" "/nix/var/nix/gcroots/nixgate/$1" -maxdepth 1 -name 'run-*'
 	done
 printf 'dir=%s\n' "$dir"
 printf 'machine=%s\n' "$(uname -m)"
+for program in nix git; do
+	command -v "$program" >/dev/null || printf 'missing=%s\n' "$program"
+done
 printf 'nix=%s\n' "$(nix --version)"
+wait
 "#;
 
 /// What takes the commit on a builder: a bare repository in its state directory, made when there is none. Any login shell
 /// reads this one word, and git adds a path to it, which nobody needs.
-const RECEIVE: &str = r#"sh -c 'dir=$HOME/.local/state/nixgate; [ -e "$dir/src.git/HEAD" ] || { mkdir -p "$dir" && git init -q --bare "$dir/src.git"; } >&2 || exit 1; exec git receive-pack "$dir/src.git"' nixgate"#;
+const RECEIVE: &str = r#"sh -c 'PATH=$PATH:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:$HOME/.nix-profile/bin:$HOME/.local/state/nix/profile/bin:/usr/local/bin:/usr/bin:/bin; export PATH; dir=$HOME/.local/state/nixgate; [ -e "$dir/src.git/HEAD" ] || { mkdir -p "$dir" && git init -q --bare "$dir/src.git"; } >&2 || exit 1; exec git receive-pack "$dir/src.git"' nixgate"#;
 
 /// The attribute of a host's system in a flake.
 pub fn attribute(attr: &str) -> String {
@@ -232,9 +237,27 @@ pub const ROOT: Duration = Duration::from_secs(60);
 /// Exit 1: Nix or git does not run there.
 pub async fn prepare(place: Place<'_>, target: &str) -> Result<Desk, Failure> {
     use crate::nix::Exec as _;
-    let argv = ["sh", "-c", PREPARE, "nixgate", target].map(str::to_owned);
+    // Whether its store answers is asked beside the rest.
+    let script = format!("{LOGIN}{{\n{TRUST}}} &\n{PREPARE}");
+    let argv = ["sh", "-c", &script, "nixgate", target].map(str::to_owned);
     let output = place.exec(&argv, &[], None, Duration::from_secs(30)).await?;
     let text = output.out();
+    let missing: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("missing="))
+        .collect();
+    if !missing.is_empty() {
+        return Err(preflight::lacks(place.name(), &missing));
+    }
+    let login = Login::parse(&text);
+    if let Some(failure) = preflight::unanswered(place.name(), &login) {
+        return Err(failure);
+    }
+    if let Place::Host(session) = place
+        && let Some(failure) = preflight::noisy(place.name(), &login.user, &session.greeting())
+    {
+        return Err(failure);
+    }
     let one = |key: &str| {
         text.lines()
             .find_map(|l| l.strip_prefix(key)?.strip_prefix('='))

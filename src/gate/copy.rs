@@ -81,7 +81,7 @@ async fn tries(
 ) -> Result<&'static str, Failure> {
     let began = Instant::now();
     for pause in PAUSES {
-        match once(settings, builder, target, toplevel).await {
+        match once(watcher, settings, builder, target, toplevel).await {
             Err(error) if error.weight == Weight::Passing => {
                 let text = format!("{}: trying again in {} s", error.failure.what, pause.as_secs());
                 watcher.see(&Event::Note { text });
@@ -91,7 +91,7 @@ async fn tries(
             Err(error) => return Err(or_memory(error, builder, target, began.elapsed()).await.failure),
         }
     }
-    match once(settings, builder, target, toplevel).await {
+    match once(watcher, settings, builder, target, toplevel).await {
         Ok(from) => Ok(from),
         Err(error) => {
             let error = or_memory(error, builder, target, began.elapsed()).await;
@@ -142,6 +142,7 @@ async fn or_memory(mut error: CopyError, builder: Place<'_>, target: &Session, a
 }
 
 async fn once(
+    watcher: &dyn Watcher,
     settings: &Settings,
     builder: Place<'_>,
     target: &Session,
@@ -152,6 +153,7 @@ async fn once(
         to: Some(to),
         paths: vec![toplevel.clone()],
         ssh_options,
+        host_keys: Vec::new(),
         no_check_signatures: true,
         substitute_on_destination: false,
         deadline: settings.timeouts.copy,
@@ -165,28 +167,30 @@ async fn once(
         }
         Place::Host(session) if std::ptr::eq(session, target) => Ok("built there"),
         Place::Host(session) => {
-            // To this machine the builder has no way of its own: its `auto` would be itself.
-            if settings.builder.copy != CopyPath::Relay && !target.is_local() {
-                // The builder's own ssh, with its own keys; nothing of this machine's is lent to it. On another port there
-                // may be another host.
-                let port = target
-                    .endpoint()
-                    .ssh_options
-                    .iter()
-                    .find(|o| o.starts_with("Port="));
-                let mut options = "-T -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=3 \
-                                   -o ServerAliveInterval=5"
-                    .to_owned();
-                if let Some(port) = port {
-                    options += &format!(" -o {port}");
-                }
-                let Err(error) = nix::copy(&builder, &request(None, uri.clone(), options)).await else {
-                    return Ok("from the builder");
+            // To this machine, and to what a name of this machine's own leads to, the builder has no way: its `auto` and
+            // its localhost would be itself.
+            let near = target.is_local() || target.is_loopback();
+            if settings.builder.copy != CopyPath::Relay && !near {
+                // By the target's name the builder may know another host.
+                let direct = CopyRequest {
+                    host_keys: target.host_keys().await,
+                    ..request(None, uri.clone(), options_there(target))
+                };
+                let error = match nix::copy(&builder, &direct).await {
+                    Err(error) => error,
+                    Ok(()) if !direct.host_keys.is_empty() || arrived(target, toplevel).await => {
+                        return Ok("from the builder");
+                    }
+                    Ok(()) => elsewhere(session, target),
                 };
                 nix::end_failed_copy(&builder, &Place::Host(target), ASK).await;
                 // Whether the builder gets through to the target shows when it tries; what arrived stays there.
                 if settings.builder.copy != CopyPath::Auto || !error.kind.is_the_way() {
                     return Err(error);
+                }
+                if error.kind == CopyKind::OtherHost {
+                    let text = format!("{}: copying through this machine", error.failure.what);
+                    watcher.see(&Event::Note { text });
                 }
             }
             let from = session.nix_store_uri();
@@ -199,6 +203,37 @@ async fn once(
             nix::copy(&Place::Here, &request(Some(from), to, options)).await?;
             Ok("from the builder through this machine")
         }
+    }
+}
+
+/// The builder's own ssh, with its own keys; nothing of this machine's is lent to it. On another port there may be another
+/// host.
+fn options_there(target: &Session) -> String {
+    let own = &target.endpoint().ssh_options;
+    let mut options = "-T -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=3 \
+                       -o ServerAliveInterval=5"
+        .to_owned();
+    if let Some(port) = own.iter().find(|option| option.starts_with("Port=")) {
+        options += &format!(" -o {port}");
+    }
+    options
+}
+
+/// Whether the target's store has the toplevel.
+async fn arrived(target: &Session, toplevel: &StorePath) -> bool {
+    let asked = nix::room_before_copy(&Place::Host(target), std::slice::from_ref(toplevel), ASK).await;
+    asked.is_ok_and(|there| there.contains(toplevel))
+}
+
+/// The copy went well, and not to the target.
+fn elsewhere(builder: &Session, target: &Session) -> CopyError {
+    let (builder, target) = (builder.name(), target.name());
+    let what = format!("the copy reached another store: {builder} knows another host as {target}");
+    CopyError {
+        kind: CopyKind::OtherHost,
+        weight: Weight::Failed,
+        failure: Failure::failed(Reason::Copy, what)
+            .next("[builder] copy = \"relay\": through this machine".to_owned()),
     }
 }
 

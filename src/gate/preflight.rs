@@ -1,8 +1,10 @@
 //! Gate 1: is the host fit to be switched? Reads only; everything independent is checked and reported together.
 
 mod boot;
+mod nix;
 mod read;
 
+pub use nix::{lacks, noisy, unanswered};
 pub use read::{Asked, Fit, Reached, Reading, reach, read, read_over};
 
 use super::pressure;
@@ -13,7 +15,7 @@ use crate::failure::{Exit, Failure, Reason};
 use crate::host::pressure::Pressure;
 use crate::host::probe::Icmp;
 use crate::host::state::BootDefault;
-use crate::host::{ConnectClass, ConnectError, Facts, Login, Probe, SudoError};
+use crate::host::{ConnectClass, ConnectError, Facts, Greeting, Login, Probe, SudoError};
 
 /// The numbered checks.
 const OF: usize = 6;
@@ -27,6 +29,9 @@ pub struct Found<'a> {
     pub facts: Option<&'a Facts>,
     pub sudo: Option<&'a SudoError>,
     pub login: &'a Login,
+    pub greeting: &'a Greeting,
+    /// The builder's name, and whether it signs what it builds; `None`: it was not asked, or did not say.
+    pub signer: Option<&'a (String, bool)>,
     pub services: &'a [Answer],
     pub checks: &'a [Answer],
 }
@@ -106,7 +111,9 @@ pub fn judge(found: &Found<'_>, rules: &Rules<'_>) -> Report {
             others(found.target, facts, rules, &mut report);
             boot::finished(found.target, facts, &mut report);
             boot::record_stays(facts, &mut report);
-            trust(found.target, found.login, rules, &mut report);
+            if rules.copies {
+                copies(found, &mut report);
+            }
         }
         None => {
             for (number, name) in [
@@ -449,17 +456,18 @@ fn others(target: &str, facts: &Facts, rules: &Rules<'_>, report: &mut Report) {
     }
 }
 
-/// Whether the Nix daemon takes unsigned paths from the ssh user.
-fn trust(target: &str, login: &Login, rules: &Rules<'_>, report: &mut Report) {
-    if rules.copies && login.nix_trusted == Some(false) {
-        let user = &login.user;
-        let what = format!("{target}: {user} may not copy unsigned paths into the store");
-        let failure = Failure::failed(Reason::Auth, what)
-            .why("the Nix daemon there does not trust this user")
-            .next(format!(
-                "on {target}: nix.settings.trusted-users = [ \"root\" \"{user}\" ]; or user = \"root\""
-            ));
-        report.fail(0, "Nix trust", format!("{user} is not trusted"), failure);
+/// Whether a copy by the ssh user gets through to the store.
+fn copies(found: &Found<'_>, report: &mut Report) {
+    let (target, login) = (found.target, found.login);
+    if let Some(failure) = noisy(target, &login.user, found.greeting) {
+        report.fail(0, "Login", "prints on standard output", failure);
+    }
+    if let Some(failure) = nix::missing(target, &login.user, found.greeting) {
+        report.fail(0, "Nix", "no nix-daemon", failure);
+    } else if let Some(failure) = unanswered(target, login) {
+        report.fail(0, "Nix", "does not answer", failure);
+    } else if let Some(failure) = nix::untrusted(target, login, found.signer) {
+        report.fail(0, "Nix trust", format!("{} is not trusted", login.user), failure);
     }
 }
 

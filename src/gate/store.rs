@@ -99,6 +99,7 @@ async fn send(
         to: Some(to.to_owned()),
         paths: paths.to_vec(),
         ssh_options,
+        host_keys: Vec::new(),
         no_check_signatures: true,
         substitute_on_destination: false,
         deadline: settings.timeouts.copy,

@@ -355,16 +355,42 @@ pub struct Login {
     pub user: String,
     /// `nix store info --json`: the Nix daemon trusts the user. `None`: it does not say.
     pub nix_trusted: Option<bool>,
+    /// What Nix said where its store could not be asked.
+    pub nix_error: Vec<String>,
+    /// `allowed-users` of nix.conf, where the daemon does not trust the user or does not answer.
+    pub nix_allowed: Vec<String>,
+    /// `require-sigs`, likewise: paths without a signature are refused from whoever is not trusted.
+    pub nix_requires: Option<bool>,
+    /// The user's groups, likewise.
+    pub groups: Vec<String>,
 }
 
 impl Login {
     /// Parses the output of [`LOGIN`], also among other lines.
     pub fn parse(text: &str) -> Self {
-        let one = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+        let all = |key: &'static str| text.lines().filter_map(move |line| line.strip_prefix(key));
+        let words = |key: &'static str| {
+            let text = all(key).next().unwrap_or_default();
+            text.split_ascii_whitespace().map(str::to_owned).collect()
+        };
         Login {
-            user: one("user=").unwrap_or_default().to_owned(),
-            nix_trusted: one("nix_store=").and_then(trusted),
+            user: all("user=").next().unwrap_or_default().to_owned(),
+            nix_trusted: all("nix_store=").find_map(trusted),
+            nix_error: all("nix_error=").map(str::to_owned).collect(),
+            nix_allowed: words("nix_allowed-users ="),
+            nix_requires: all("nix_require-sigs =").next().map(|word| word.trim() == "true"),
+            groups: words("groups="),
         }
+    }
+
+    /// Whether `allowed-users` of nix.conf(5) names the user, a group of theirs (`@group`), or everybody. An empty list
+    /// was not read.
+    pub fn is_allowed(&self) -> bool {
+        let names = |word: &String| match word.strip_prefix('@') {
+            Some(group) => self.groups.iter().any(|own| own == group),
+            None => word == "*" || *word == self.user,
+        };
+        self.user == "root" || self.nix_allowed.is_empty() || self.nix_allowed.iter().any(names)
     }
 }
 

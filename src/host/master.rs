@@ -82,6 +82,7 @@ pub(super) fn ssh_options(endpoint: &Endpoint, control_path: &str, level: LogLev
 pub(super) struct Link {
     pub mux: Arc<openssh::Session>,
     pub control: PathBuf,
+    pub route: Route,
     /// Keeps the master alive. Nothing is ever sent on it.
     _held: UnixStream,
 }
@@ -237,6 +238,7 @@ async fn link(route: &Route) -> Result<Link, ConnectError> {
     Ok(Link {
         mux,
         control,
+        route: route.clone(),
         _held: held,
     })
 }

@@ -11,6 +11,7 @@ pub mod connect;
 pub mod dryrun;
 pub mod facts;
 pub mod follow;
+mod known;
 mod master;
 pub mod pressure;
 pub mod probe;
@@ -34,7 +35,7 @@ pub use connect::{ConnectClass, ConnectError};
 pub use facts::{Facts, Login};
 pub use probe::{Probe, probe_and_open, tcp_probe};
 pub use rundir::RunDir;
-pub use script::{HostError, Output, Privilege, Script, SudoError};
+pub use script::{Greeting, HostError, NixDaemon, Output, Privilege, Script, SudoError};
 pub use session::{Counts, Session};
 pub use shell::{Shell, fresh};
 

@@ -5,8 +5,13 @@
 ng_n=$1 ng_want=$2 ng_sudo=$3 ng_secs=$4
 printf '\n%s hello\n' "$ng_n"
 printf '\n%s hello\n' "$ng_n" >&2
-PATH=/run/wrappers/bin:/run/current-system/sw/bin:/run/booted-system/sw/bin:/nix/var/nix/profiles/system/sw/bin
-PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+# The login's own PATH is what a copy finds its nix-daemon by.
+ng_login=${PATH-} ng_daemon=
+[ "$ng_want" != user ] || ng_daemon=$(command -v nix-daemon)
+# Where NixOS has its programs, and Nix's installers Nix. All that root gets: nothing out of a user's own folders.
+ng_system=/run/wrappers/bin:/run/current-system/sw/bin:/run/booted-system/sw/bin:/nix/var/nix/profiles/system/sw/bin
+ng_system=$ng_system:/nix/var/nix/profiles/default/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+PATH=$ng_system
 LC_ALL=C
 export PATH LC_ALL
 # A shell that sudo has made root's knows it by ng_root, and need not ask each time: that is two programs.
@@ -16,14 +21,30 @@ root:1) ng_uid=0 ng_user=root ;;
 esac
 [ "$ng_uid" != 0 ] || HOME=/root
 ng_how=user ng_why=
+case $5:${ng_root-} in
+root:1) ;;
+*)
+	PATH=$PATH:${HOME-}/.nix-profile/bin:${HOME-}/.local/state/nix/profile/bin:/etc/profiles/per-user/$ng_user/bin
+	PATH=$PATH${ng_login:+:$ng_login}
+	;;
+esac
+if [ "$ng_want" = user ]; then
+	case $ng_daemon in
+	/*) ng_daemon=login ;;
+	*) ng_daemon=$(command -v nix-daemon) || ng_daemon=missing ;;
+	esac
+	printf '\n%s nix-daemon %s\n' "$ng_n" "$ng_daemon"
+fi
 
-# Says why sudo, or sudo-rs, does not work, from its own words.
+# Says why sudo does not work, from its own words: those of sudo, sudo-rs, doas and run0 (tests/data/sudo-said).
 ng_judge() {
 	case $ng_e in
-	*'password is required'* | *'a terminal is required'* | *'askpass'* | *'no password was provided'*) ng_why=needs-password ;;
-	*'nteractive authentication is required'*) ng_why=needs-password ;;
-	*'incorrect password'* | *'Sorry, try again'* | *'uthentication failed'*) ng_why=wrong-password ;;
+	*'incorrect authentication attempt'* | *'ncorrect authentication attempt'* | *'Authentication failed'*) ng_why=wrong-password ;;
+	*'password is required'* | *'erminal is required'* | *'askpass'* | *'no password was provided'* | *'tty is required'*) ng_why=needs-password ;;
+	*'nteractive authentication is required'* | *'nteractive authentication required'* | *'uthentication required'*) ng_why=needs-password ;;
+	*'incorrect password'* | *'Sorry, try again'*) ng_why=wrong-password ;;
 	*'not allowed to'* | *'not in the sudoers'* | *'may not run'* | *"afraid I can't do that"*) ng_why=not-allowed ;;
+	*'Operation not permitted'* | *'Access denied'* | *'doas is not enabled'*) ng_why=not-allowed ;;
 	*'must have a tty'*) ng_why=needs-tty ;;
 	*) ng_why=other ;;
 	esac
@@ -100,12 +121,12 @@ ng_go() {
 		printf '%s\n' "$ng_e" >&2
 	fi
 
-	# The -c texts are constant. The second one throws away what sudo left unread of the password: a user who turns out
-	# to need none must not have it run as a command.
+	# The -c texts are constant. With a password the program comes by a pipe of its own: sudo-rs reads ahead of the
+	# password, and a user who turns out to need none must not have it run as a command.
 	# shellcheck disable=SC2016
 	ng_run='exec env -i PATH="$1" HOME=/root USER=root LOGNAME=root LC_ALL=C timeout -k 2 "$2" /bin/sh'
 	# shellcheck disable=SC2016
-	ng_guard='while IFS= read -r l; do [ "$l" = "$3" ] && break; done;'" $ng_run"
+	ng_piped='exec <"$3"; '$ng_run
 	if [ -n "$ng_why" ] && [ "$ng_want" = root ]; then
 		ng_s=1
 	else
@@ -116,15 +137,21 @@ ng_go() {
 			ng_s=$?
 			;;
 		sudo)
-			ng_body | "$ng_exe" -n -- /bin/sh -c "$ng_run" sh "$PATH" "$ng_secs"
+			ng_body | "$ng_exe" -n -- /bin/sh -c "$ng_run" sh "$ng_system" "$ng_secs"
 			ng_s=$?
 			;;
 		password)
-			{
-				printf '%s\n%s guard\n' "$ng_pw" "$ng_n"
-				ng_body
-			} | "$ng_exe" -S -p '' -- /bin/sh -c "$ng_guard" sh "$PATH" "$ng_secs" "$ng_n guard"
-			ng_s=$?
+			ng_f=/tmp/nixgate-$ng_n
+			if (umask 077 && mkdir "$ng_f" && mkfifo "$ng_f/in"); then
+				ng_body >"$ng_f/in" &
+				printf '%s\n' "$ng_pw" | "$ng_exe" -S -p '' -- /bin/sh -c "$ng_piped" sh "$ng_system" "$ng_secs" "$ng_f/in"
+				ng_s=$?
+				# Where sudo refused, nobody will ever open the other end.
+				kill $! 2>/dev/null
+			else
+				ng_s=1
+			fi
+			rm -rf "$ng_f"
 			;;
 		esac
 	fi

@@ -31,6 +31,19 @@ pub struct Resolved {
     pub proxy: Option<String>,
     /// The control socket's path with every `%` replaced.
     pub control_path: Option<String>,
+    /// `HostKeyAlias`: the name that the host's keys are known by.
+    pub host_key_alias: Option<String>,
+    /// The files of known hosts, the user's first.
+    pub known_hosts: Vec<String>,
+}
+
+impl Resolved {
+    /// It leads to this machine itself, so that the same name leads elsewhere from anywhere else.
+    pub fn is_loopback(&self) -> bool {
+        let address: Option<std::net::IpAddr> = self.hostname.parse().ok();
+        let name = self.hostname.eq_ignore_ascii_case("localhost");
+        name || address.is_some_and(|address| address.is_loopback())
+    }
 }
 
 /// Parses `ssh -G`. Keys come in lower case, one per line; `none` means unset.
@@ -54,6 +67,17 @@ pub fn parse_ssh_g(text: &str) -> Resolved {
                 resolved.proxy = Some(format!("{key} {value}"));
             }
             "controlpath" if value != "none" => resolved.control_path = Some(value.to_owned()),
+            "hostkeyalias" if value != "none" => resolved.host_key_alias = Some(value.to_owned()),
+            "userknownhostsfile" | "globalknownhostsfile" => {
+                let files = value.split_ascii_whitespace().filter(|file| *file != "none");
+                match key.starts_with('u') {
+                    true => resolved
+                        .known_hosts
+                        .splice(0..0, files.map(str::to_owned))
+                        .for_each(drop),
+                    false => resolved.known_hosts.extend(files.map(str::to_owned)),
+                }
+            }
             _ => {}
         }
     }

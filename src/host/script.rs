@@ -76,6 +76,33 @@ pub struct Output {
     pub stderr: String,
     /// With [`Privilege::RootIfPossible`]: why it did not run as root.
     pub sudo: Option<SudoError>,
+    /// With [`Privilege::User`]: what a copy by this user meets.
+    pub greeting: Greeting,
+}
+
+/// What a login does before the program that was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Greeting {
+    /// What it prints on standard output, where protocols begin; at most [`Greeting::NOISE`] characters of it.
+    pub noise: String,
+    pub nix_daemon: NixDaemon,
+}
+
+impl Greeting {
+    pub const NOISE: usize = 400;
+}
+
+/// Whether a login finds the program that a copy runs there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NixDaemon {
+    /// It was not asked.
+    #[default]
+    Unknown,
+    /// By its own PATH.
+    OnPath,
+    /// Here, and its PATH does not name that folder.
+    At(String),
+    Missing,
 }
 
 impl Output {

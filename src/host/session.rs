@@ -13,7 +13,9 @@ use super::connect::ConnectError;
 use super::master::{Link, LogLevel, connect, ssh_options};
 use super::probe::Probe;
 use super::wire::LOGIN;
-use super::{Address, Endpoint, HostError, Output, Privilege, Remote, RunDir, Script};
+use super::{
+    Address, Endpoint, Greeting, HostError, NixDaemon, Output, Privilege, Remote, RunDir, Script, known,
+};
 
 /// Shells that wait for their next script: each is a session of the connection, of which sshd allows only so many
 /// (`MaxSessions` in sshd_config(5), 10 by default).
@@ -56,6 +58,8 @@ pub struct Session {
     /// Shells for what needs root that have nothing to do; root's own where sudo asks for no password. Taken out while
     /// they work.
     root: Mutex<Vec<Channel>>,
+    /// What the login showed of itself so far.
+    greeting: Mutex<Greeting>,
 }
 
 impl Session {
@@ -93,6 +97,7 @@ impl Session {
             control_pattern: dir.control_path(),
             link: None,
             root: Mutex::default(),
+            greeting: Mutex::default(),
         }
     }
 
@@ -161,7 +166,12 @@ impl Session {
         count_script();
         if privilege == Privilege::User || self.is_local() {
             let mut channel = self.channel().await?;
-            return channel.run(&self.endpoint, script, privilege, deadline).await;
+            let output = channel.run(&self.endpoint, script, privilege, deadline).await?;
+            if output.greeting.nix_daemon != NixDaemon::Unknown {
+                let mut known = self.greeting.lock().unwrap_or_else(PoisonError::into_inner);
+                known.clone_from(&output.greeting);
+            }
+            return Ok(output);
         }
         let idle = self.idle().pop().filter(Channel::is_usable);
         let mut channel = match idle {
@@ -296,9 +306,40 @@ impl Session {
         } else {
             host.clone()
         };
-        match self.endpoint.user.as_ref().filter(|user| !user.is_empty()) {
+        let user = self.endpoint.user.as_ref().filter(|user| !user.is_empty());
+        // To Nix a plain `localhost` is this machine's own store, without any ssh (2.26, SSHMaster::fakeSSH).
+        let there = self.link.as_ref().map(|link| &link.route.resolved.user);
+        let user = user.or(there.filter(|user| host == "localhost" && !user.is_empty()));
+        let uri = match user {
             Some(user) => format!("ssh-ng://{user}@{host}"),
             None => format!("ssh-ng://{host}"),
+        };
+        match self.greeting().nix_daemon {
+            NixDaemon::At(path) => format!(
+                "{uri}?remote-program={}",
+                percent_encoding::utf8_percent_encode(&path, percent_encoding::NON_ALPHANUMERIC)
+            ),
+            _ => uri,
+        }
+    }
+
+    /// What the login showed of itself when it last ran a script as the user.
+    pub fn greeting(&self) -> Greeting {
+        let known = self.greeting.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
+    }
+
+    /// Its name means this machine, or what a port of this machine leads to: to anybody else it means something else.
+    pub fn is_loopback(&self) -> bool {
+        let resolved = self.link.as_ref().map(|link| &link.route.resolved);
+        resolved.is_some_and(|resolved| resolved.is_loopback())
+    }
+
+    /// The keys by which this machine knows the host, as `TYPE BASE64`; none where it is known in another way.
+    pub async fn host_keys(&self) -> Vec<String> {
+        match &self.link {
+            Some(link) => known::host_keys(&link.route.resolved).await,
+            None => Vec::new(),
         }
     }
 

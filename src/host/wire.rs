@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::connect::{ConnectClass, ConnectError};
-use super::script::{HostError, Output, Privilege, Script, SudoError};
+use super::script::{Greeting, HostError, NixDaemon, Output, Privilege, Script, SudoError};
 use super::{Endpoint, Secret, Sudo};
 use crate::failure::last_lines;
 
@@ -379,7 +379,28 @@ fn parse(wire: &Wire, out: &[u8], err: &str, took: Duration) -> Result<Output, H
         stdout,
         stderr,
         sudo,
+        greeting: match wire.privilege {
+            Privilege::User => greeting(&preface, nonce),
+            _ => Greeting::default(),
+        },
     })
+}
+
+/// From what came before the frame, and the line `<nonce> nix-daemon <login|missing|path>`.
+fn greeting(preface: &str, nonce: &str) -> Greeting {
+    let hello = format!("\n{nonce} hello\n");
+    let noise = preface.split_once(&hello).map_or("", |(noise, _)| noise);
+    let mark = format!("{nonce} nix-daemon ");
+    let found = preface.lines().find_map(|line| line.strip_prefix(&mark));
+    Greeting {
+        noise: noise.trim().chars().take(Greeting::NOISE).collect(),
+        nix_daemon: match found {
+            None => NixDaemon::Unknown,
+            Some("login") => NixDaemon::OnPath,
+            Some(path) if path.starts_with('/') => NixDaemon::At(path.to_owned()),
+            Some(_) => NixDaemon::Missing,
+        },
+    }
 }
 
 /// From the line `<nonce> sudo <word> <user>`.

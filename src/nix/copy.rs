@@ -21,6 +21,9 @@ pub struct CopyRequest {
     pub paths: Vec<StorePath>,
     /// `NIX_SSHOPTS`.
     pub ssh_options: String,
+    /// The keys of the host to write to, as `TYPE BASE64`: whoever shows none of them is another host, whatever its name is
+    /// where the command runs. Without any, the known hosts there decide.
+    pub host_keys: Vec<String>,
     /// Don't ask for signatures. The destination accepts that only from a trusted user.
     pub no_check_signatures: bool,
     /// Let the destination take from its own caches what it finds there.
@@ -41,6 +44,14 @@ pub enum CopyKind {
     Source,
     /// A path's contents are not what its hash says.
     Corrupt,
+    /// The login prints on stdout before Nix does.
+    Noise,
+    /// The login finds no `nix-daemon`.
+    Missing,
+    /// The Nix daemon does not take the user's connection: it does not run, or `allowed-users` leaves them out.
+    Daemon,
+    /// What answers by the name has none of the keys asked for.
+    OtherHost,
     /// The copying program got SIGKILL: from somebody, or from the kernel for want of memory.
     Killed,
     Other,
@@ -49,7 +60,8 @@ pub enum CopyKind {
 impl CopyKind {
     /// The way there may be the trouble, so that another way may work: not what a store says once it is reached.
     pub fn is_the_way(self) -> bool {
-        matches!(self, CopyKind::Link | CopyKind::Killed | CopyKind::Other)
+        use CopyKind::{Daemon, Killed, Link, Missing, Noise, Other, OtherHost};
+        matches!(self, Link | Killed | Other | Noise | Missing | Daemon | OtherHost)
     }
 }
 
@@ -97,8 +109,18 @@ pub async fn copy<E: Exec>(exec: &E, request: &CopyRequest) -> Result<(), CopyEr
     arguments.push("--");
     arguments.extend(request.paths.iter().map(StorePath::as_str));
     let env = environment(&[("NIX_SSHOPTS", request.ssh_options.clone())]);
+    let mut argv = nix(&arguments);
+    if !request.host_keys.is_empty() {
+        let known: String = request
+            .host_keys
+            .iter()
+            .map(|key| format!("{ALIAS} {key}\n"))
+            .collect();
+        let by = ["sh", "-c", PINNED, "nixgate", ALIAS, &known].map(str::to_owned);
+        argv.splice(0..0, by);
+    }
     let output = exec
-        .exec(&nix(&arguments), &env, None, request.deadline)
+        .exec(&argv, &env, None, request.deadline)
         .await
         .map_err(|failure| {
             let kind = if failure.reason == Reason::Timeout {
@@ -120,6 +142,21 @@ pub async fn copy<E: Exec>(exec: &E, request: &CopyRequest) -> Result<(), CopyEr
     }
 }
 
+/// The name that the pinned keys are known by.
+const ALIAS: &str = "nixgate-target";
+
+/// Runs a command whose ssh knows one host, by the keys in `$2`, and nobody else.
+const PINNED: &str = r#"alias=$1 known=$2
+shift 2
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+printf '%s' "$known" >"$dir/known"
+NIX_SSHOPTS="$NIX_SSHOPTS -o HostKeyAlias=$alias -o UserKnownHostsFile=$dir/known -o GlobalKnownHostsFile=/dev/null"
+NIX_SSHOPTS="$NIX_SSHOPTS -o VerifyHostKeyDNS=no -o UpdateHostKeys=no -o ControlPath=none"
+export NIX_SSHOPTS
+"$@"
+"#;
+
 /// The user of `ssh-ng://user@host`, if it names one.
 fn user_of(uri: &str) -> Option<&str> {
     let authority = uri.split_once("://")?.1.split(['/', '?']).next()?;
@@ -134,7 +171,10 @@ fn classify(request: &CopyRequest, output: &ExecOutput) -> CopyError {
     let text = said::counted(&said::plain(&output.err()));
     let kind = match output.status {
         KILLED => CopyKind::Killed,
-        _ => kind_of(&text),
+        _ => match kind_of(&text) {
+            _ if !request.host_keys.is_empty() && text.contains(STRANGER) => CopyKind::OtherHost,
+            kind => kind,
+        },
     };
     let to = request.to.as_deref().unwrap_or("the local store");
     let (reason, what) = match kind {
@@ -156,6 +196,19 @@ fn classify(request: &CopyRequest, output: &ExecOutput) -> CopyError {
             format!("a path reached {to} other than it was sent"),
         ),
         CopyKind::Killed => (Reason::Copy, format!("the copy to {to} was killed (signal 9)")),
+        CopyKind::Noise => (
+            Reason::Copy,
+            format!("the login at {to} prints on standard output, where a copy expects Nix"),
+        ),
+        CopyKind::Missing => (Reason::Store, format!("the login at {to} finds no nix-daemon")),
+        CopyKind::Daemon => (
+            Reason::Store,
+            format!("the Nix daemon at {to} takes no connection from this user"),
+        ),
+        CopyKind::OtherHost => (
+            Reason::Auth,
+            format!("what is known as {to} there is another host, or shows another key"),
+        ),
         CopyKind::Other => (Reason::Copy, format!("cannot copy to {to}")),
     };
     let mut failure = said::failure(reason, what, output);
@@ -182,6 +235,18 @@ fn classify(request: &CopyRequest, output: &ExecOutput) -> CopyError {
             "run it again: what is missing is made again; if it stays, there: nix-store --verify --check-contents"
                 .into(),
         ),
+        CopyKind::Noise => failure
+            .next
+            .push("in that login's ~/.bashrc: print only to a person, [ -t 1 ] && echo …".into()),
+        CopyKind::Missing => failure
+            .next
+            .push("put it on the PATH of a login that is not interactive, in ~/.bashrc".into()),
+        CopyKind::Daemon => failure
+            .next
+            .push("there: systemctl status nix-daemon.socket; allowed-users in nix.conf".into()),
+        CopyKind::OtherHost => failure
+            .next
+            .push("[builder] copy = \"auto\" or \"relay\" goes through this machine".into()),
         CopyKind::Link if failure.reason == Reason::Auth => failure.next.push(
             "let the key in there, `ssh` by hand shows which; or [builder] copy = \"relay\", through this machine"
                 .into(),
@@ -193,6 +258,7 @@ fn classify(request: &CopyRequest, output: &ExecOutput) -> CopyError {
         Reason::Auth => Weight::Failed,
         // Its last words are about what it was busy with.
         _ if kind == CopyKind::Killed => Weight::Failed,
+        _ if matches!(kind, CopyKind::Noise | CopyKind::Missing | CopyKind::Daemon) => Weight::Failed,
         _ if kind.is_the_way() => said::weight(&text),
         _ => Weight::Failed,
     };
@@ -240,11 +306,39 @@ fn kind_of(text: &str) -> CopyKind {
     ]) || text.lines().any(gone)
     {
         CopyKind::Source
+    } else if text.contains("protocol mismatch, got") {
+        CopyKind::Noise
+    } else if text.contains("nix-daemon: command not found") || text.contains("nix-daemon: not found") {
+        CopyKind::Missing
+    } else if text.contains("cannot connect to socket at")
+        || (text.contains("Nix daemon disconnected unexpectedly") && !cut(text))
+    {
+        CopyKind::Daemon
     } else if said::lost_link(text) {
         CopyKind::Link
     } else {
         CopyKind::Other
     }
+}
+
+/// How ssh says that a host shows none of the keys it is known by.
+const STRANGER: &str = "Host key verification failed";
+
+/// ssh has a reason of its own why the other end is silent, or paths were on their way already.
+fn cut(text: &str) -> bool {
+    let ssh = [
+        "ssh: ",
+        "Connection ",
+        "client_loop",
+        "mux_client",
+        "Timeout, ",
+        "Host key ",
+        "kex_",
+    ];
+    text.contains("Permission denied (")
+        || text
+            .lines()
+            .any(|line| line.starts_with("copying ") || ssh.iter().any(|start| line.starts_with(start)))
 }
 
 /// Sends a flake's locked inputs, and the flake itself, to a store that could not fetch them.

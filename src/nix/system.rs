@@ -88,6 +88,8 @@ pub struct Systems {
     pub trusted_users: Vec<String>,
     /// Whether its store asks for signatures.
     pub require_signatures: bool,
+    /// Whether it signs what it builds (`secret-key-files`).
+    pub signs: bool,
 }
 
 impl Systems {
@@ -138,6 +140,7 @@ impl Systems {
             remote,
             trusted_users: words("trusted-users"),
             require_signatures: setting("require-sigs").and_then(Value::as_bool).unwrap_or(true),
+            signs: !words("secret-key-files").is_empty(),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Gate 2 as a run orders it: on the builder, beside preflight, with everything that gate 3 wants to know of the result.
 
+use std::time::Duration;
+
 use tokio::sync::{OnceCell, watch};
 
 use super::reach;
@@ -163,6 +165,19 @@ impl Order<'_> {
             Ok(Some(failure)) => Err(failure),
             _ => Ok(()),
         }
+    }
+
+    /// The builder's name, and whether it signs what it builds.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub async fn signs(&self, bench: &Bench) -> Result<(String, bool), Failure> {
+        let place = match self.connect(bench).await? {
+            Some(session) => Place::Host(session),
+            None => Place::Here,
+        };
+        let systems = nix::systems(&place, Duration::from_secs(30)).await?;
+        Ok((place.name().to_owned(), systems.signs))
     }
 
     /// The derivation that the commit evaluates to with some flake inputs taken from elsewhere.

@@ -204,8 +204,13 @@ async fn drive(
         newer.here(run, settings).await?;
     }
     let asking = async {
-        let ((remote, push), reading) =
+        let ((remote, push), mut reading) =
             tokio::join!(records, preflight::read(&endpoint, &dir, wanted, bench.begun()));
+        if let Some(reading) = reading.as_mut().ok().filter(|reading| reading.wants_signatures())
+            && let Ok((builder, signs)) = order.signs(&bench).await
+        {
+            reading.set_signer(&builder, signs);
+        }
         (remote, reading, push)
     };
     // A build that is not wanted any more ends with this block.

@@ -13,7 +13,7 @@ use git_nixgate::host::facts::Login;
 use git_nixgate::host::probe::Icmp;
 use git_nixgate::host::state::State;
 use git_nixgate::host::supervisor::{HoldError, SupervisorError};
-use git_nixgate::host::{ConnectClass, ConnectError, Facts, HostError, Probe, SudoError};
+use git_nixgate::host::{ConnectClass, ConnectError, Facts, Greeting, HostError, Probe, SudoError};
 use git_nixgate::ui::{Style, screen as draw};
 
 use super::{failed_in, failures, in_both, screen};
@@ -66,6 +66,8 @@ fn judged_for(login: &Login, facts: &Facts, services: &[Answer], advisory: bool)
     let found = Found {
         target: "cortex",
         login,
+        greeting: &Greeting::default(),
+        signer: Some(&("forge".to_owned(), false)),
         probe: &THERE,
         connect: Ok(()),
         facts: Some(facts),

@@ -99,6 +99,7 @@ pub fn copied(stderr: &str) -> CopyError {
         to: Some("ssh-ng://jarvis@cortex".into()),
         paths: vec![path],
         ssh_options: String::new(),
+        host_keys: Vec::new(),
         no_check_signatures: false,
         substitute_on_destination: false,
         deadline: Duration::from_secs(5),

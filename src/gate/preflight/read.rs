@@ -10,8 +10,8 @@ use crate::failure::{Failure, Reason};
 use crate::gate::{GateLog, pressure};
 use crate::host::pressure::Pressure;
 use crate::host::{
-    self, ConnectError, Endpoint, Facts, HostError, Login, Privilege, Probe, RunDir, Script, Session,
-    SudoError,
+    self, ConnectError, Endpoint, Facts, Greeting, HostError, Login, Privilege, Probe, RunDir, Script,
+    Session, SudoError,
 };
 
 /// A host as preflight read it: the connection that the run goes on with, and what was found.
@@ -21,6 +21,8 @@ pub struct Reading {
     facts: Option<Facts>,
     sudo: Option<SudoError>,
     login: Login,
+    greeting: Greeting,
+    signer: Option<(String, bool)>,
     services: Vec<Answer>,
     checks: Vec<Answer>,
 }
@@ -119,6 +121,8 @@ pub async fn read_over<T>(
         facts: Some(Facts::parse(&facts.text())),
         sudo: facts.sudo,
         login: Login::parse(&answers.text()),
+        greeting: answers.greeting,
+        signer: None,
         session: Ok(session),
         services: all,
         checks,
@@ -137,6 +141,8 @@ impl Reading {
             facts: None,
             sudo: None,
             login: Login::default(),
+            greeting: Greeting::default(),
+            signer: None,
             services: Vec::new(),
             checks: Vec::new(),
         }
@@ -148,6 +154,16 @@ impl Reading {
             probe: self.probe,
             session: self.session,
         }
+    }
+
+    /// Whether it counts that the builder signs what it builds: the store there takes nothing else from this user.
+    pub fn wants_signatures(&self) -> bool {
+        self.login.nix_trusted == Some(false) && self.login.nix_requires != Some(false)
+    }
+
+    /// The builder's name, and whether it signs.
+    pub fn set_signer(&mut self, builder: &str, signs: bool) {
+        self.signer = Some((builder.to_owned(), signs));
     }
 
     /// The connection, where there is one.
@@ -190,6 +206,8 @@ impl Reading {
             facts: facts.as_ref(),
             sudo: self.sudo.as_ref(),
             login: &self.login,
+            greeting: &self.greeting,
+            signer: self.signer.as_ref(),
             services: &self.services,
             checks: &self.checks,
         };

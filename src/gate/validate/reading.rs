@@ -246,6 +246,7 @@ mod tests {
             stdout: stdout.as_bytes().to_vec(),
             stderr: String::new(),
             sudo: None,
+            greeting: crate::host::Greeting::default(),
         }))
     }
 

@@ -276,3 +276,99 @@ fn h4_what_sudo_and_sudo_rs_refuse_is_told_from_their_own_words() {
         }
     }
 }
+
+/// What `prelude.sh` makes of the words of a program that did not make root.
+fn judged(said: &str) -> String {
+    let start = PRELUDE.find("ng_judge() {").expect("the function");
+    let length = PRELUDE[start..].find("\n}\n").expect("its end");
+    let script = format!(
+        "{}\nng_judge; printf %s \"$ng_why\"",
+        &PRELUDE[start..start + length + 2]
+    );
+    let words = ["/bin/dash", "/bin/bash"].map(|shell| {
+        let output = std::process::Command::new(shell)
+            .args(["-c", &script])
+            .env("ng_e", said)
+            .output();
+        String::from_utf8(output.expect("a shell").stdout).expect("text")
+    });
+    assert_eq!(words[0], words[1], "{said}");
+    words[0].clone()
+}
+
+#[test]
+fn h4_the_words_of_sudo_and_its_kin_are_told_apart() {
+    let recorded = |name: &str| {
+        let file = format!("{}/tests/data/sudo-said/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(file).expect("a recording")
+    };
+    for (name, word) in [
+        ("sudo-1.9.16-needs-password", "needs-password"),
+        ("sudo-1.9.16-not-allowed", "needs-password"),
+        ("sudo-rs-0.2.5-needs-password", "needs-password"),
+        ("sudo-rs-0.2.5-not-allowed", "not-allowed"),
+        ("sudo-rs-0.2.5-wrong-password", "wrong-password"),
+        ("doas-6.8.2-needs-password", "needs-password"),
+        ("doas-6.8.2-not-allowed", "not-allowed"),
+        ("doas-6.8.2-other-command", "not-allowed"),
+        ("doas-6.8.2-no-config", "not-allowed"),
+        ("run0-257-denied", "not-allowed"),
+    ] {
+        assert_eq!(judged(&recorded(name)), word, "{name}");
+    }
+    // As later versions of sudo-rs have it (src/common/error.rs, src/pam/error.rs), and polkit by way of run0.
+    for (said, word) in [
+        ("sudo: interactive authentication is required", "needs-password"),
+        ("sudo: A terminal is required to authenticate", "needs-password"),
+        (
+            "sudo: maximum 3 incorrect authentication attempts",
+            "wrong-password",
+        ),
+        (
+            "sudo: Sorry, user guest may not run true on cortex.",
+            "not-allowed",
+        ),
+        (
+            "sudo: Sorry, user guest is not allowed to execute 'true' as root on cortex.",
+            "not-allowed",
+        ),
+        (
+            "Failed to start transient service unit: Interactive authentication required.",
+            "needs-password",
+        ),
+        ("sudo: error in event loop", "other"),
+    ] {
+        assert_eq!(judged(said), word, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn h6_what_a_login_prints_before_the_frame_is_kept_and_where_its_nix_daemon_is() {
+    let script = Script::new("echo done");
+    for result in through(
+        &script,
+        "printf 'Welcome\\nto cortex'\nPATH=/bin:/usr/bin\n",
+        5 * SECOND,
+    )
+    .await
+    {
+        let output = result.expect("an output");
+        assert_eq!(output.greeting.noise, "Welcome\nto cortex");
+        assert_eq!(output.text(), "done\n");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let program = dir.path().join("nix-daemon");
+    std::fs::write(&program, "#!/bin/sh\n").expect("written");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).expect("executable");
+    let own = format!("PATH=$PATH:{}\n", dir.path().display());
+    for result in through(&script, &own, 5 * SECOND).await {
+        assert_eq!(result.expect("an output").greeting.nix_daemon, NixDaemon::OnPath);
+    }
+    // What the login's PATH does not name may be elsewhere, by its whole path.
+    for result in through(&script, "PATH=/nowhere\n", 5 * SECOND).await {
+        let found = result.expect("an output").greeting.nix_daemon;
+        let elsewhere = matches!(&found, NixDaemon::At(path) if path.ends_with("/nix-daemon"));
+        assert!(elsewhere || found == NixDaemon::Missing, "{found:?}");
+    }
+}

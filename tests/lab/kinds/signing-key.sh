@@ -1,4 +1,5 @@
 # The builder signs what it builds, and the target knows its key. $1: builder or target
+PATH=$PATH:/nix/var/nix/profiles/default/bin
 case $1 in
     builder)
         echo "lab-1:iKtETYpZt4QOqN408+OVry3pstUGtzHOZOg1NjB0Qayoz7ErWP2GQlP4GLavEY7903RKadDR6zD5v3rRa+vZcA==" >/etc/nix/signing-key
