@@ -143,8 +143,12 @@ pub(super) async fn rebuild<'a>(
             for warning in warnings {
                 run.log.warn(warning);
             }
+            let as_recorded = match recorded.knows(&closure) {
+                true => "as recorded",
+                false => "the recorded path, with other bytes",
+            };
             run.log
-                .finding(format!("built again at {}: as recorded", commit.short));
+                .finding(format!("built again at {}: {as_recorded}", commit.short));
             let rebuilt = Rebuilt {
                 closure,
                 repo,

@@ -45,14 +45,19 @@ impl Recorded<'_> {
         }
     }
 
+    /// Whether a record has these bytes.
+    pub fn knows(&self, closure: &Closure) -> bool {
+        !matches!(self.standing(closure), Standing::Other | Standing::Unsaid)
+    }
+
     /// Judges what `place` has and the target lacks.
     ///
     /// # Errors
     /// Exit 3: no record has it, neither as built nor as proven.
     pub fn refuse_elsewhere(&self, repo: &Repo, place: &str, closure: &Closure) -> Result<(), Failure> {
-        match self.standing(closure) {
-            Standing::Other | Standing::Unsaid if !self.accepts => Err(self.other(repo, place, closure)),
-            _ => Ok(()),
+        match self.knows(closure) || self.accepts {
+            true => Ok(()),
+            false => Err(self.other(repo, place, closure)),
         }
     }
 

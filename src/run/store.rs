@@ -456,9 +456,6 @@ impl<'a> Desk<'a> {
             next.push(format!(
                 "git nixgate release {target} --again    # proves what runs as it is now, and records it"
             ));
-            next.push(format!(
-                "git nixgate rollback {target} --to RELEASE --accept-other-build    # the same for an earlier release"
-            ));
         }
         if !repaired.is_empty() || backup.is_some() {
             let record = self.ledger.as_ref().map(|ledger| ledger.on_host().to_string());

@@ -85,6 +85,18 @@ fn replace(lab: &Lab, host: &str, path: &str) {
     root(lab, host, &script);
 }
 
+/// The host is set up anew: it runs its first generation, and nothing of ours is left.
+#[track_caller]
+fn set_up_anew(lab: &Lab) {
+    root(
+        lab,
+        "cortex",
+        "rm -rf /nix/var/nix/gcroots/nixgate /var/lib/nixgate && cd /nix/var/nix/profiles && \
+         ln -sfn $(readlink -f system-1-link) system && $(readlink -f system)/bin/switch-to-configuration switch && \
+         for n in system-*-link; do [ $n = system-1-link ] || rm $n; done; nix-collect-garbage",
+    );
+}
+
 #[test]
 fn r1_a_release_records_what_is_registered_on_the_target_and_goes_back_to_it() {
     let lab = usual("r1");
@@ -236,14 +248,7 @@ fn r1_bytes_that_no_record_has_go_onto_a_host_only_when_a_person_says_so() {
         0,
         &["deploy", "cortex", "--to", &second, "--accept-other-build"],
     );
-    root(
-        &lab,
-        "cortex",
-        "rm -r /nix/var/nix/gcroots/nixgate /var/lib/nixgate && ln -sfn $(readlink -f /nix/var/nix/profiles/system-1-link) /nix/var/nix/profiles/system && \
-         $(readlink -f /nix/var/nix/profiles/system)/bin/switch-to-configuration switch && \
-         for n in /nix/var/nix/profiles/system-*-link; do [ $n = /nix/var/nix/profiles/system-1-link ] || rm $n; done; \
-         nix-collect-garbage",
-    );
+    set_up_anew(&lab);
     root(&lab, "cortex", &format!("test ! -e {stamp}"));
     let out = expect(&lab, 0, &["deploy", "cortex", "--to", &second]);
     says(&out, &["as it was built, with other bytes", &stamp]);
@@ -259,14 +264,7 @@ fn r1_bytes_that_no_record_has_go_onto_a_host_only_when_a_person_says_so() {
 
     // The same from a builder that has built it anew since: no record has these bytes.
     replace(&lab, "forge", &stamp);
-    root(
-        &lab,
-        "cortex",
-        "rm -r /nix/var/nix/gcroots/nixgate && ln -sfn $(readlink -f /nix/var/nix/profiles/system-1-link) /nix/var/nix/profiles/system && \
-         $(readlink -f /nix/var/nix/profiles/system)/bin/switch-to-configuration switch && \
-         for n in /nix/var/nix/profiles/system-*-link; do [ $n = /nix/var/nix/profiles/system-1-link ] || rm $n; done; \
-         nix-collect-garbage",
-    );
+    set_up_anew(&lab);
     let out = expect(&lab, 3, &["deploy", "cortex", "--to", &second]);
     says(&out, &["forge has another build of", "--accept-other-build"]);
     root(&lab, "cortex", &format!("test ! -e {stamp}"));
@@ -276,7 +274,37 @@ fn r1_bytes_that_no_record_has_go_onto_a_host_only_when_a_person_says_so() {
         &["deploy", "cortex", "--to", &second, "--accept-other-build"],
     );
     assert_eq!(hash("cortex"), hash("forge"));
-    expect(&lab, 0, &["verify", "cortex"]);
+
+    // Lost everywhere, and built again: the path is the recorded one, its bytes nobody's.
+    set_up_anew(&lab);
+    root(
+        &lab,
+        "forge",
+        "rm -r ~build/.local/state/nixgate/roots && nix-collect-garbage",
+    );
+    let gone = format!("test ! -e {stamp}");
+    assert!(lab.sh("forge", "root", &gone).ok() && lab.sh("cortex", "root", &gone).ok());
+    let again = ["deploy", "cortex", "--to", &second, "--rebuild"];
+    let out = expect(&lab, 3, &again);
+    says(
+        &out,
+        &[
+            "the builder has another build of",
+            "--rebuild --accept-other-build",
+        ],
+    );
+    // What was refused is still there until the builder collects its garbage.
+    root(&lab, "forge", "nix-collect-garbage");
+    let out = expect(&lab, 0, &[&again[..], &["--accept-other-build"]].concat());
+    says(
+        &out,
+        &[
+            "the recorded path, with other bytes",
+            "accepted by --accept-other-build",
+        ],
+    );
+    assert_eq!(lab.running_system("cortex"), two);
+    expect(&lab, 0, &["verify", "cortex", "--live"]);
 }
 
 #[test]
