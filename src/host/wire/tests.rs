@@ -13,7 +13,7 @@ async fn through(script: &Script, before: &str, deadline: Duration) -> Vec<Resul
         let endpoint = Endpoint::local("here");
         let mut wire = wire(&endpoint, script, Privilege::User, deadline).expect("a wire");
         wire.text = format!("{before}{}", wire.text.replace("/bin/sh", shell));
-        results.push(send(shell, &wire, SECOND).await);
+        results.push(send(shell, &wire, 20 * SECOND).await);
     }
     results
 }
