@@ -131,3 +131,35 @@ fn the_lint_is_on_and_knows_how_programs_files_and_refs_are_touched() {
         assert!(listed.contains(&format!("\"{method}\"")), "{method}");
     }
 }
+
+/// What a commit may run is decided in one place. A new command that wants it passes the judgement, or is listed here.
+#[test]
+fn k6_nobody_else_takes_a_commit_for_released() {
+    let sources = sources();
+    let callers = |text: &str| -> Vec<&str> {
+        let all = sources.iter().filter(|(_, source)| source.contains(text));
+        all.map(|(file, _)| file.as_str()).collect()
+    };
+    assert_eq!(
+        callers("Released::by_hand("),
+        [
+            "run/release.rs",
+            "run/resume/on_host.rs",
+            "run/resume/rebooted.rs"
+        ]
+    );
+    // Programs of a commit come out of the check set or the hooks, and nowhere else.
+    assert_eq!(callers("hooks.pre"), ["config/read.rs", "run/hooks.rs"]);
+    assert_eq!(
+        callers("Probe::Run("),
+        [
+            "check/mod.rs",
+            "check/set.rs",
+            "config/mod.rs",
+            "config/read.rs",
+            "gate/validate/reading.rs",
+            // It looks for secrets in them.
+            "run/secrets.rs"
+        ]
+    );
+}

@@ -1,11 +1,15 @@
 //! Probes shared by preflight, validation and health: what to run on a target for `[[check]]` entries and services,
 //! and how to read the answers. Pure: scripts and answers are text.
 
+mod set;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::{Check, From, Probe};
+use crate::config::Probe;
 use crate::event::{CheckLine, Verdict};
+
+pub use set::{CheckSet, OfCommit};
 
 /// Files of the commit that `run` checks need, by the path that the check names.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -34,22 +38,6 @@ impl Answer {
 /// Shell functions for the probes; POSIX sh, needs `systemctl` and coreutils on PATH, `curl` for `http`.
 const PRELUDE: &str = include_str!("probe.sh");
 
-/// The checks that are made from the target, with their place in the list.
-pub fn on_target(checks: &[Check]) -> impl Iterator<Item = (usize, &Check)> {
-    checks
-        .iter()
-        .enumerate()
-        .filter(|(_, c)| c.from == From::Target || only_there(&c.probe))
-}
-
-/// The checks that are made from the operator's machine, with their place in the list.
-pub fn on_operator(checks: &[Check]) -> impl Iterator<Item = (usize, &Check)> {
-    checks
-        .iter()
-        .enumerate()
-        .filter(|(_, c)| c.from == From::Operator && !only_there(&c.probe))
-}
-
 /// Whether only the target can answer it.
 fn only_there(probe: &Probe) -> bool {
     matches!(probe, Probe::Unit(_) | Probe::Secrets)
@@ -59,13 +47,13 @@ fn only_there(probe: &Probe) -> bool {
 /// may take.
 ///
 /// An argument that sh cannot take (a NUL byte) makes the check fail rather than the script.
-pub fn script(services: &[String], checks: &[Check], files: &Files, bound: Duration) -> String {
+pub fn script(services: &[String], set: &CheckSet, bound: Duration) -> String {
     let seconds = bound.as_secs().max(1);
     let mut text = format!("{PRELUDE}\nng_until=$(($(date +%s) + {seconds}))\n");
     for (i, service) in services.iter().enumerate() {
         text.push_str(&format!("probe_service s{i} {}\n", quote(service)));
     }
-    for (i, check) in on_target(checks) {
+    for (i, check) in set.on_target() {
         let seconds = check.timeout.as_secs();
         let call = match &check.probe {
             Probe::Unit(unit) => format!("probe_unit c{i} {}", quote(unit)),
@@ -73,7 +61,7 @@ pub fn script(services: &[String], checks: &[Check], files: &Files, bound: Durat
             Probe::Http(url) => format!("probe_http c{i} {seconds} {}", quote(url)),
             Probe::Run(argv) => {
                 let words: Vec<String> = argv.iter().map(|word| quote(word)).collect();
-                match argv.first().and_then(|first| files.get(first)) {
+                match set.file(argv) {
                     Some(content) => {
                         let body = quote(&String::from_utf8_lossy(content));
                         format!("probe_file c{i} {seconds} {body} {}", words[1..].join(" "))
@@ -119,7 +107,7 @@ pub fn interpreter(content: &[u8]) -> Vec<String> {
 
 /// Reads the answers of [`script`]: one for every service and check, in their order. A probe without an answer has
 /// failed: silence is not health.
-pub fn answers(output: &str, services: &[String], checks: &[Check]) -> Vec<Answer> {
+pub fn answers(output: &str, services: &[String], set: &CheckSet) -> Vec<Answer> {
     let found: BTreeMap<&str, (&str, &str)> = output
         .lines()
         .filter_map(|line| {
@@ -145,7 +133,9 @@ pub fn answers(output: &str, services: &[String], checks: &[Check]) -> Vec<Answe
         .iter()
         .enumerate()
         .map(|(i, service)| answer(format!("s{i}"), service.clone()));
-    let checks = on_target(checks).map(|(i, check)| answer(format!("c{i}"), check.name()));
+    let checks = set
+        .on_target()
+        .map(|(i, check)| answer(format!("c{i}"), check.name()));
     services.chain(checks).collect()
 }
 
@@ -154,6 +144,14 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::config::{Check, From};
+
+    fn set(checks: &[Check], files: &Files) -> CheckSet {
+        CheckSet {
+            checks: checks.to_vec(),
+            files: files.clone(),
+        }
+    }
 
     fn check(probe: Probe, seconds: u64) -> Check {
         Check {
@@ -173,14 +171,15 @@ mod tests {
 
     /// Runs the script under a real sh and reads its answers.
     fn really(shell: &str, checks: &[Check], files: &Files) -> Vec<Answer> {
-        let script = script(&[], checks, files, Duration::from_secs(60));
+        let set = set(checks, files);
+        let script = script(&[], &set, Duration::from_secs(60));
         let output = Command::new(shell)
             .arg("-c")
             .arg(&script)
             .stdin(Stdio::null())
             .output()
             .expect("sh runs");
-        answers(&String::from_utf8_lossy(&output.stdout), &[], checks)
+        answers(&String::from_utf8_lossy(&output.stdout), &[], &set)
     }
 
     #[test]
@@ -271,7 +270,8 @@ mod tests {
     #[test]
     fn s4_25_no_check_outlives_the_bound_of_all() {
         let checks = [run(&["sleep", "100"], 60)];
-        let script = script(&[], &checks, &Files::new(), Duration::from_secs(1));
+        let checks = set(&checks, &Files::new());
+        let script = script(&[], &checks, Duration::from_secs(1));
         let output = Command::new("sh")
             .arg("-c")
             .arg(&script)
@@ -284,6 +284,7 @@ mod tests {
     #[test]
     fn silence_is_not_health() {
         let checks = [check(Probe::Unit("a.service".into()), 5)];
+        let checks = set(&checks, &Files::new());
         let answers = answers("garbage\nprobe\tc7\tok\n", &["sshd".into()], &checks);
         assert!(
             answers
@@ -297,9 +298,9 @@ mod tests {
     fn a_check_from_the_operator_is_not_sent_to_the_target() {
         let mut here = check(Probe::Http("http://x/".into()), 5);
         here.from = From::Operator;
-        let checks = [here, run(&["true"], 5)];
-        assert!(!script(&[], &checks, &Files::new(), Duration::from_secs(60)).contains("http://x/"));
-        assert_eq!(on_operator(&checks).count(), 1);
+        let checks = set(&[here, run(&["true"], 5)], &Files::new());
+        assert!(!script(&[], &checks, Duration::from_secs(60)).contains("http://x/"));
+        assert_eq!(checks.on_operator().count(), 1);
         assert_eq!(
             answers("probe\tc1\tok\t\n", &[], &checks)[0].verdict,
             Verdict::Passed

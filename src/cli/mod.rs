@@ -152,6 +152,9 @@ pub struct Plan {
     /// This flake input may have moved, although no commit message names it
     #[arg(long, value_name = "NAME")]
     pub accept_input: Vec<String>,
+    /// Evaluate impurely where the commit's file wants it (impure = true), although it was not released
+    #[arg(long)]
+    pub impure: bool,
     #[command(flatten)]
     pub causes: Causes,
     /// The lines that were changed in each unit, file and recipe
@@ -177,6 +180,9 @@ pub struct Check {
     /// This flake input may have moved, although no commit message names it
     #[arg(long, value_name = "NAME")]
     pub accept_input: Vec<String>,
+    /// Evaluate impurely where the commit's file wants it (impure = true), although it was not released
+    #[arg(long)]
+    pub impure: bool,
     #[command(flatten)]
     pub causes: Causes,
     #[command(flatten)]
@@ -351,6 +357,9 @@ pub struct Diff {
     /// Prove the causes: evaluate TO with each flake input that moved held back, and say which had no effect
     #[arg(long)]
     pub explain: bool,
+    /// Evaluate impurely where the commit's file wants it (impure = true), although it was not released
+    #[arg(long)]
+    pub impure: bool,
     #[command(flatten)]
     pub reach: Reach,
 }

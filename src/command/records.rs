@@ -79,46 +79,70 @@ fn unpublished(repo: &Repo, target: &Target, remotes: &Remotes) -> Result<u64, F
     }
 }
 
+/// One target's row.
+#[derive(Default)]
+struct Row {
+    head: Option<Record>,
+    unpublished: u64,
+    live: Option<records::Live>,
+    /// Why its records cannot be gone by.
+    defect: Option<Failure>,
+}
+
 pub(super) fn status(args: cli::Status, ui: &Ui) -> ui::Outcome {
     let repo = repository()?;
     let remotes = Remotes::read(&repo)?;
     let asker = person(ui);
     let all = targets(&repo, &args.targets)?;
-    let mut rows: Vec<(Target, Vec<Record>, u64, Option<records::Live>)> = Vec::new();
+    let mut rows: Vec<(Target, Row)> = Vec::new();
     for target in all {
-        let remote = remotes.of(&target);
-        let from = which(&repo, &target, remote)?;
-        let live = match args.live {
-            true => {
-                let ledger = repo.ledger(&target, from)?;
-                Some(wait(async {
-                    Ok(run::live(
-                        world(&repo, ui, &asker, &run::Stop::default()),
-                        &target,
-                        ledger.as_ref(),
-                    )
-                    .await)
-                })?)
-            }
-            false => None,
-        };
-        let head = repo.recent(&target, from, 1)?;
-        let open = unpublished(&repo, &target, &remotes)?;
-        rows.push((target, head, open, live));
+        let mut row = row(&repo, &target, &remotes);
+        if args.live {
+            let ledger = match run::trusted(&repo, &target, remotes.of(&target)) {
+                Ok(ledger) => ledger,
+                Err(failure) => {
+                    row.defect.get_or_insert(failure);
+                    None
+                }
+            };
+            let stop = run::Stop::default();
+            let world = world(&repo, ui, &asker, &stop);
+            row.live = Some(wait(async {
+                Ok(run::live(world, &target, ledger.as_ref()).await)
+            })?);
+        }
+        rows.push((target, row));
     }
     let views: Vec<TargetStatus<'_>> = rows
         .iter()
-        .map(|(target, head, unpublished, live)| TargetStatus {
+        .map(|(target, row)| TargetStatus {
             target: target.as_str(),
-            head: head.first(),
-            unpublished: *unpublished,
-            live: live.clone(),
+            head: row.head.as_ref(),
+            unpublished: row.unpublished,
+            live: row.live.clone(),
+            defect: row.defect.clone(),
         })
         .collect();
     let good = views.iter().all(TargetStatus::is_good);
     let value: Vec<_> = views.iter().map(TargetStatus::to_json).collect();
     ui.answer(&records::status(&views, ui.answers), json!({ "targets": value }));
     Ok(if good { Exit::Done } else { Exit::Failed })
+}
+
+/// What git has of one target. A defect is that target's own: the others have their rows all the same.
+fn row(repo: &Repo, target: &Target, remotes: &Remotes) -> Row {
+    let read = || -> Result<Row, Failure> {
+        let from = which(repo, target, remotes.of(target))?;
+        Ok(Row {
+            head: repo.recent(target, from, 1)?.pop(),
+            unpublished: unpublished(repo, target, remotes)?,
+            ..Row::default()
+        })
+    };
+    read().unwrap_or_else(|failure| Row {
+        defect: Some(failure),
+        ..Row::default()
+    })
 }
 
 pub(super) fn log(args: cli::Log, ui: &Ui) -> ui::Outcome {

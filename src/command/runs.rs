@@ -22,6 +22,7 @@ pub(super) fn check(args: cli::Check, ui: &Ui) -> ui::Outcome {
         accept_unexplained: args.causes.accept_unexplained,
         explain: args.causes.explain,
         take_over: args.over.take_over,
+        impure: args.impure,
     };
     let stop = Stop::default();
     let run = run::check(world(&repo, ui, &asker, &stop), &target, options);
@@ -36,6 +37,7 @@ pub(super) fn plan(args: cli::Plan, ui: &Ui) -> ui::Outcome {
         accept_input: args.accept_input,
         accept_unexplained: args.causes.accept_unexplained,
         explain: args.causes.explain,
+        impure: args.impure,
     };
     let stop = Stop::default();
     let planned = wait(run::plan(world(&repo, ui, &asker, &stop), &target, &options))?;
@@ -56,6 +58,7 @@ pub(super) fn release(args: cli::Release, ui: &Ui) -> ui::Outcome {
             target: args.target,
             rev: args.rev,
             accept_input: args.accept_input,
+            impure: false,
             causes: args.causes,
             text: false,
             all: false,
@@ -73,6 +76,7 @@ pub(super) fn release(args: cli::Release, ui: &Ui) -> ui::Outcome {
             accept_unexplained: args.causes.accept_unexplained,
             explain: args.causes.explain,
             take_over: args.over.take_over,
+            impure: false,
         },
         again: args.again,
         offline: args.offline,
@@ -150,6 +154,7 @@ pub(super) fn diff(args: cli::Diff, ui: &Ui) -> ui::Outcome {
         to: args.to,
         host: args.reach.host,
         explain: args.explain,
+        impure: args.impure,
     };
     let stop = Stop::default();
     let compared = wait(run::compare(world(&repo, ui, &asker, &stop), &target, &options))?;

@@ -9,7 +9,7 @@ use super::records::{Remotes, targets, which};
 use super::{person, repository, wait, world};
 use crate::cli;
 use crate::failure::{Exit, Failure};
-use crate::git::{Repo, Signed, Signing, Trust, Verified, Which};
+use crate::git::{Repo, Signed, Signing, Verified, Which};
 use crate::record::{Defect, Oid, RecordName, Signature, Target};
 use crate::run;
 use crate::ui::{self, Ui};
@@ -169,15 +169,14 @@ impl Question<'_> {
         let Some(head) = repo.ledger_head(target, from)? else {
             return self.nothing();
         };
-        let recent = repo.recent(target, from, 2)?;
-        let trust = run::trust_of(repo, target, recent.get(1))?;
+        let recent = repo.recent(target, from, 1)?;
         let known = match self.args.full {
             true => None,
-            false => repo.verified(target, &head, &trust),
+            false => repo.verified(target, &head),
         };
         let (chain, mut problems) = match known {
             Some(chain) => (chain, Vec::new()),
-            None => self.walked(from, &trust)?,
+            None => self.walked(from)?,
         };
         let named = |name: &RecordName| chain.records.iter().any(|link| link.name == *name);
         let mut here = self.wanted.iter().filter(|name| name.target == *target);
@@ -203,11 +202,14 @@ impl Question<'_> {
     }
 
     /// Reads every record.
-    fn walked(&self, from: Which<'_>, trust: &Trust) -> Result<(Verified, Vec<String>), Failure> {
+    fn walked(&self, from: Which<'_>) -> Result<(Verified, Vec<String>), Failure> {
         let (repo, target) = (self.repo, self.target);
         let Some(ledger) = repo.ledger(target, from)? else {
             return Err(Failure::refused(format!("the ledger of {target} has gone")));
         };
+        let records = ledger.records();
+        let demand = repo.demand_behind(records, records.len() - 1)?;
+        let trust = &repo.trust_by(&demand)?;
         let covered = trust.covered();
         let mut problems = Vec::new();
         let mut signed = Vec::new();
@@ -222,7 +224,7 @@ impl Question<'_> {
                 }
             }
         }
-        let chain = Verified::of(&ledger, &signed);
+        let chain = Verified::of(&ledger, &signed, demand);
         if problems.is_empty() {
             repo.set_verified(&ledger, &chain, trust);
         }

@@ -18,6 +18,8 @@ pub struct Source<'a> {
     pub repo: &'a Repo,
     pub commit: &'a Commit,
     pub settings: &'a Settings,
+    /// It is evaluated impurely.
+    pub impure: bool,
     pub run: &'a str,
     pub target: &'a str,
 }
@@ -100,7 +102,7 @@ fn request<'a>(
         flake: flake.clone(),
         attribute: attribute(&settings.attr),
         out_link,
-        impure: settings.impure,
+        impure: source.impure,
         // On this machine nix.conf may say 0, and then nothing is built here.
         jobs: settings.builder.jobs.unwrap_or(if remote { 4 } else { 0 }),
         remote: None,

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::{GateLog, Place};
 use crate::event::Event;
 use crate::failure::{Exit, Failure, Reason};
-use crate::git::{PushError, RecordSet, RemoteRefs, Repo};
+use crate::git::{PushError, RecordSet, RemoteRefs, Repo, Trusted};
 use crate::host::{Remote, supervisor};
 use crate::nix::{self, StorePath};
 use crate::record::{Draft, Evidence, Kind, Ledger, Oid, OnHost, Record, RecordName, Secrets, Target, Utc};
@@ -317,14 +317,15 @@ pub async fn root_on_builder(
     .map(|_| ())
 }
 
-/// Removes these roots from the target and the builder. A trouble here costs disk, not proof: a warning.
+/// Removes these roots of `records` from the target and the builder. A trouble here costs disk, not proof: a warning.
 pub async fn drop_roots(
     log: &mut GateLog<'_>,
     remote: &mut impl Remote,
     builder: Option<Place<'_>>,
-    target: &Target,
+    records: &Trusted,
     gone: &[String],
 ) {
+    let target = records.target();
     if let Err(error) = supervisor::drop_permanent_root(remote, target.as_str(), gone).await {
         log.warn(format!("old roots stay: {}", error.failure(target.as_str()).what));
     }

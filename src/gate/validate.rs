@@ -10,8 +10,8 @@ use self::reading::{Reading, Unread, checked, counts, facts_script, read};
 use super::GateLog;
 use super::health::{Baseline, Health, Look, Stage, judge};
 use super::preflight::connect_word;
-use crate::check::Files;
-use crate::config::{Check, Settings};
+use crate::check::CheckSet;
+use crate::config::Settings;
 use crate::failure::{Failure, Reason};
 use crate::host::supervisor::{Held, SupervisorError};
 use crate::host::{self, ConnectError, Endpoint, Facts, Privilege, Session, Shell};
@@ -33,8 +33,7 @@ pub struct Subject<'a> {
     /// What must run; a specialisation lies inside of the toplevel.
     pub running: &'a str,
     pub toplevel: &'a str,
-    pub checks: &'a [Check],
-    pub files: &'a Files,
+    pub checks: &'a CheckSet,
     pub baseline: &'a Baseline,
 }
 
@@ -87,8 +86,8 @@ pub struct Patience {
 
 impl Patience {
     /// For a host that has just booted: it has what a validation has.
-    pub fn after_boot(settings: &Settings) -> Self {
-        let longest = settings.checks.iter().map(|check| check.timeout).max();
+    pub fn after_boot(settings: &Settings, checks: &CheckSet) -> Self {
+        let longest = checks.iter().map(|check| check.timeout).max();
         let moving = settings.timeouts.validate;
         Patience {
             moving,

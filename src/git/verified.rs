@@ -5,6 +5,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use super::released::Demand;
 use super::repo::Repo;
 use super::trust::Trust;
 use crate::record::{Kind, Ledger, Oid, RecordName, Signature, Target, parse, sha256_hex};
@@ -16,6 +17,8 @@ pub struct Verified {
     pub records: Vec<Link>,
     /// What its records put on the host, as a ledger says it.
     pub on_host: String,
+    /// What its records ask of the newest one.
+    pub demand: Demand,
 }
 
 /// One record of it.
@@ -31,7 +34,7 @@ pub struct Link {
 
 impl Verified {
     /// Of a ledger that holds; `signed` says of each record, oldest first, what its signature said.
-    pub fn of(ledger: &Ledger, signed: &[String]) -> Verified {
+    pub fn of(ledger: &Ledger, signed: &[String], demand: Demand) -> Verified {
         let links = ledger.records().iter().zip(signed).map(|(record, signed)| Link {
             oid: record.oid,
             name: record.name.clone(),
@@ -41,11 +44,13 @@ impl Verified {
         Verified {
             records: links.collect(),
             on_host: ledger.on_host().to_string(),
+            demand,
         }
     }
 
     fn to_text(&self, seal: &str) -> String {
-        let mut text = format!("{seal}\n{}\n", self.on_host);
+        let Demand { required, signers } = &self.demand;
+        let mut text = format!("{seal}\n{}\nsigned {required} {signers}\n", self.on_host);
         for link in &self.records {
             let released = link
                 .released
@@ -60,12 +65,16 @@ impl Verified {
         text
     }
 
-    fn parse(text: &str, target: &Target, seal: &str) -> Option<Verified> {
+    /// With the seal that it was kept under.
+    fn parse<'a>(text: &'a str, target: &Target) -> Option<(&'a str, Verified)> {
         let mut lines = text.strip_suffix('\n')?.split('\n');
-        if lines.next()? != seal {
-            return None;
-        }
+        let seal = lines.next()?;
         let on_host = lines.next()?.to_owned();
+        let (required, signers) = lines.next()?.strip_prefix("signed ")?.split_once(' ')?;
+        let demand = Demand {
+            required: required.parse().ok()?,
+            signers: signers.to_owned(),
+        };
         let link = |line: &str| {
             let mut words = line.splitn(4, ' ');
             let (oid, leaf, released) = (words.next()?, words.next()?, words.next()?);
@@ -81,22 +90,31 @@ impl Verified {
         };
         let records: Option<Vec<Link>> = lines.map(link).collect();
         let records = records.filter(|records| !records.is_empty())?;
-        Some(Verified { records, on_host })
+        let verified = Verified {
+            records,
+            on_host,
+            demand,
+        };
+        Some((seal, verified))
     }
 }
 
 impl Repo {
     /// The chain that ends at `head`, if it was found to hold under the same demands, by this version.
-    pub fn verified(&self, target: &Target, head: &Oid, trust: &Trust) -> Option<Verified> {
+    pub fn verified(&self, target: &Target, head: &Oid) -> Option<Verified> {
         let text = std::fs::read_to_string(self.verified_path(target)).ok()?;
-        let found = Verified::parse(&text, target, &self.seal(head, trust)?)?;
-        (found.records.last()?.oid == *head).then_some(found)
+        let (seal, found) = Verified::parse(&text, target)?;
+        let trust = self.trust_by(&found.demand).ok()?;
+        (found.records.last()?.oid == *head && seal == self.seal(head, &trust)?).then_some(found)
     }
 
     /// Keeps what was found to hold. Best effort: without it the chain is read again.
     #[expect(clippy::disallowed_methods, reason = "cache: replaced whole, made again")]
     pub fn set_verified(&self, ledger: &Ledger, verified: &Verified, trust: &Trust) {
         // A keyring may change without a trace here.
+        if verified.demand.signers.contains('\n') {
+            return;
+        }
         let by_keyring = |signature| !matches!(signature, Signature::None | Signature::Ssh);
         if ledger.records().iter().any(|record| by_keyring(record.signature)) {
             return;
@@ -169,14 +187,17 @@ mod tests {
         let verified = Verified {
             records: vec![link("1", Some(oid("3"))), link("2", None)],
             on_host: "before-first".into(),
+            demand: Demand {
+                required: true,
+                signers: "/etc/nixgate/who may".into(),
+            },
         };
         let text = verified.to_text("seal");
-        assert_eq!(Verified::parse(&text, &target, "seal"), Some(verified));
-        assert_eq!(Verified::parse(&text, &target, "other"), None);
+        assert_eq!(Verified::parse(&text, &target), Some(("seal", verified)));
         // Half of a file is no file.
         for cut in 0..text.len() {
-            let found = Verified::parse(&text[..cut], &target, "seal");
-            assert!(found.is_none_or(|found| found.records.len() == 1), "{cut}");
+            let found = Verified::parse(&text[..cut], &target);
+            assert!(found.is_none_or(|(_, found)| found.records.len() == 1), "{cut}");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::diff::{Between, InputDiff};
 use crate::failure::Failure;
 use crate::gate::diff::{self, Difference};
 use crate::gate::{GateLog, Place, store_of};
-use crate::git::{Commit, Repo};
+use crate::git::{Commit, Repo, Trusted};
 use crate::host::{Facts, RunDir, Session};
 use crate::nix::{self, Closure, StorePath, Unshared};
 use crate::record::{Ledger, Oid, OnHost, Record, RecordName, Target};
@@ -24,6 +24,17 @@ pub struct CompareOptions {
     pub to: String,
     pub host: Option<String>,
     pub explain: bool,
+    pub impure: bool,
+}
+
+/// How a comparison is made.
+pub(super) struct How {
+    /// Evaluate with each moved input held back.
+    pub explain: bool,
+    /// A person says that a commit that was not released may be evaluated impurely.
+    pub impure: bool,
+    /// The command that was given.
+    pub again: String,
 }
 
 /// One of the two systems.
@@ -70,12 +81,16 @@ pub async fn compare(
 ) -> Result<Compared, Failure> {
     let repo = world.repo;
     let settings = reach::settings_now(&world, target, options.host.as_deref())?;
-    let ledger = resolve::ledger(repo, target, &settings.remote)?;
-    let from = named(repo, target, ledger.as_ref(), &options.from)?;
-    let to = named(repo, target, ledger.as_ref(), &options.to)?;
-    let sides = (&from, &to);
+    let ledger = resolve::trusted(repo, target, &settings.remote)?;
+    let from = named(repo, target, ledger.as_deref(), &options.from)?;
+    let to = named(repo, target, ledger.as_deref(), &options.to)?;
+    let how = How {
+        explain: options.explain,
+        impure: options.impure,
+        again: format!("git nixgate diff {target} {} {}", options.from, options.to),
+    };
     let known = (&settings, ledger.as_ref());
-    let (compared, _) = between(world, target, known, sides, options.explain).await?;
+    let (compared, _) = between(world, target, known, (&from, &to), &how).await?;
     Ok(compared)
 }
 
@@ -86,20 +101,20 @@ pub async fn compare(
 pub(super) async fn with_live(
     world: World<'_>,
     target: &Target,
-    known: (&Settings, Option<&Ledger>),
+    known: (&Settings, Option<&Trusted>),
     commit: Commit,
-    explain: bool,
+    how: &How,
 ) -> Result<(Compared, Option<InputDiff>), Failure> {
     let to = Named::Commit(Box::new(commit));
-    between(world, target, known, (&Named::Live, &to), explain).await
+    between(world, target, known, (&Named::Live, &to), how).await
 }
 
 async fn between(
     world: World<'_>,
     target: &Target,
-    (settings, ledger): (&Settings, Option<&Ledger>),
+    (settings, ledger): (&Settings, Option<&Trusted>),
     (from, to): (&Named, &Named),
-    explain: bool,
+    how: &How,
 ) -> Result<(Compared, Option<InputDiff>), Failure> {
     let repo = world.repo;
     let head = repo.resolve("HEAD")?;
@@ -110,6 +125,12 @@ async fn between(
     ];
     let ids = ["a", "b"].map(|side| format!("{}-{side}", run_id(OffsetDateTime::now_utc())));
     let of = [from, to].map(|named| settings_of(repo, target, named, settings));
+    let mut impure = [false; 2];
+    for (side, named) in [from, to].into_iter().enumerate() {
+        if let Named::Commit(commit) = named {
+            impure[side] = resolve::is_impure(&of[side], ledger, commit, (how.impure, &how.again))?;
+        }
+    }
     let order = |side: usize| Order {
         repo,
         commit: match [from, to][side] {
@@ -120,6 +141,7 @@ async fn between(
         run: &ids[side],
         target,
         dir: &dirs[side],
+        impure: impure[side],
         before: Vec::new(),
     };
     let orders = (order(0), order(1));
@@ -127,14 +149,14 @@ async fn between(
         world,
         target,
         settings,
-        ledger,
+        ledger: ledger.map(|ledger| &**ledger),
         log: GateLog::new(world.watcher),
         session: OnceCell::new(),
         facts: OnceCell::new(),
     };
     let benches = (Bench::default(), Bench::default());
     let sides = ((from, &orders.0, &benches.0), (to, &orders.1, &benches.1));
-    let result = work.compared(sides, &dirs[1], explain).await;
+    let result = work.compared(sides, &dirs[1], how.explain).await;
     tokio::join!(orders.0.clear(benches.0), orders.1.clear(benches.1));
     if let Some(session) = work.session.into_inner() {
         session.close().await;

@@ -15,7 +15,7 @@ use super::journal::Step;
 use super::product::{Bench, Order};
 use super::registered::Recorded;
 use super::rehearse::{Home, and_back};
-use crate::check::Files;
+use super::resolve::Checked;
 use crate::config::Settings;
 use crate::failure::{Failure, Reason};
 use crate::gate::health::Baseline;
@@ -52,8 +52,7 @@ pub(super) struct Delivery<'a> {
     /// How to reach the host.
     pub settings: &'a Settings,
     /// What to check there: of the commit that is restored.
-    pub checked: &'a Settings,
-    pub files: &'a Files,
+    pub checked: &'a Checked,
     pub endpoint: &'a Endpoint,
     pub commit: &'a Commit,
     pub toplevel: StorePath,
@@ -130,7 +129,7 @@ async fn drive(
     run.evidence.toplevel = delivery.toplevel.to_string();
     run.evidence.generation_before = facts.here.generation;
     run.evidence.specialisation =
-        Some(delivery.checked.specialisation.clone()).filter(|name| !name.is_empty());
+        Some(delivery.checked.settings.specialisation.clone()).filter(|name| !name.is_empty());
     run.evidence.before = Some(Before {
         toplevel: previous,
         nar_hash: None,
@@ -198,7 +197,7 @@ fn plan(run: &Run<'_>, facts: &Facts, delivery: &Delivery<'_>) -> Plan {
         activate: settings.timeouts.activate,
         reboot_on_failed_revert: settings.reboot_on_failed_revert,
         accept_drift: delivery.options.accept_drift,
-        specialisation: Some(delivery.checked.specialisation.clone()).filter(|s| !s.is_empty()),
+        specialisation: Some(delivery.checked.settings.specialisation.clone()).filter(|s| !s.is_empty()),
         container: facts.container.clone(),
         never_reboot: settings.is_local(),
     }

@@ -7,9 +7,10 @@ use crate::config::Settings;
 use crate::event::{Event, Watcher};
 use crate::failure::Failure;
 use crate::gate::{GateLog, preflight, store_of};
+use crate::git::{Released, Repo, Trusted};
 use crate::host::{Endpoint, Session};
 use crate::nix::{self, Closure, StorePath};
-use crate::record::{Ledger, Oid, Target};
+use crate::record::{Choice, Oid, Target};
 
 /// What a host runs.
 const RUNNING: &str = "/run/current-system";
@@ -18,25 +19,33 @@ const RUNNING: &str = "/run/current-system";
 pub(super) struct Guess {
     /// Its record's tag object.
     pub record: Oid,
-    pub commit: Oid,
+    pub released: Released,
     pub toplevel: String,
 }
 
 /// # Errors
-/// What is asked for makes no sense, whatever the host says.
-pub(super) fn guess(ledger: &Ledger, options: &RestoreOptions, verb: Verb) -> Result<Guess, Failure> {
-    let choice = match (verb, &options.to) {
-        (Verb::Deploy, Some(to)) => ledger.deploy_choice(to)?,
-        (_, Some(to)) => ledger.rollback_choice(Some(to))?,
+/// What is asked for makes no sense, whatever the host says; or its record does not pass.
+pub(super) fn guess(
+    repo: &Repo,
+    ledger: &Trusted,
+    options: &RestoreOptions,
+    verb: Verb,
+) -> Result<Guess, Failure> {
+    let to = |choice: Choice<'_>| {
+        Ok(Guess {
+            record: choice.source.oid,
+            released: ledger.released(repo, choice.source)?,
+            toplevel: choice.toplevel().to_owned(),
+        })
+    };
+    match (verb, &options.to) {
+        (Verb::Deploy, Some(name)) => to(ledger.deploy_choice(name)?),
+        (_, Some(name)) => to(ledger.rollback_choice(Some(name))?),
         (_, None) => ledger
             .rollback_choice(None)
-            .unwrap_or_else(|_| ledger.return_choice()),
-    };
-    Ok(Guess {
-        record: choice.source.oid,
-        commit: choice.source.commit,
-        toplevel: choice.toplevel().to_owned(),
-    })
+            .and_then(to)
+            .or_else(|_| to(ledger.return_choice())),
+    }
 }
 
 /// The closure to restore and the one that runs.
@@ -61,16 +70,12 @@ pub(super) async fn read(
     settings: &Settings,
     guess: &Guess,
 ) -> Result<(preflight::Reading, Option<Closures>), Failure> {
-    let commit = world.repo.commit(&guess.commit)?;
     // What the file has that is not known here was told, or will be.
     let mut silent = GateLog::new(&Silent);
-    let checked = resolve::checks_of(world.repo, &mut silent, &commit, target)?;
-    let checked = checked.as_ref().unwrap_or(settings);
-    let files = resolve::files_of(world.repo, &commit.id, &checked.checks)?;
+    let checked = resolve::checks_of(world.repo, &mut silent, &guess.released, target, settings)?;
     let asked = preflight::Asked {
-        services: &checked.preflight.services,
+        services: &checked.settings.preflight.services,
         checks: &checked.checks,
-        files: &files,
         trust: false,
     };
     let limit = settings.timeouts.build;

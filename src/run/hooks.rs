@@ -7,15 +7,15 @@ use crate::config::Config;
 use crate::event::Event;
 use crate::failure::{Failure, Reason};
 use crate::gate::GateLog;
-use crate::git::Repo;
+use crate::git::{Released, Repo};
 use crate::nix::{Exec as _, LocalExec};
 
 /// `hooks.pre` of HEAD, in the work tree's root. A hook that fails ends the run.
-pub(super) async fn before(repo: &Repo, log: &GateLog<'_>) -> Result<(), Failure> {
+pub(super) async fn before(repo: &Repo, log: &GateLog<'_>, head: &Released) -> Result<(), Failure> {
     let Some(tree) = repo.work_tree() else {
         return Ok(());
     };
-    let config = resolve::at_commit(repo, &repo.resolve("HEAD")?)?;
+    let config = resolve::at_commit(repo, head.commit())?;
     for argv in &config.hooks.pre {
         log.note(format!("hook: {}", argv.join(" ")));
         let output = hook(tree, argv).await?;

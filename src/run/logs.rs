@@ -35,14 +35,18 @@ pub async fn logs(
         false => options.units.clone(),
         true => {
             // As `health` does: what is checked is what the current record's commit says.
-            let recorded = match resolve::ledger(world.repo, target, &settings.remote)? {
-                Some(ledger) => {
-                    let commit = world.repo.commit(&ledger.head().commit)?;
-                    resolve::checks_of(world.repo, &mut log, &commit, target)?
+            match resolve::trusted(world.repo, target, &settings.remote) {
+                Ok(Some(ledger)) => {
+                    let released = ledger.released(world.repo, ledger.head())?;
+                    let recorded = resolve::checks_of(world.repo, &mut log, &released, target, &settings)?;
+                    checked(recorded.checks.iter())
                 }
-                None => None,
-            };
-            checked(&recorded.unwrap_or(settings).checks)
+                Ok(None) => checked(settings.checks.iter()),
+                Err(failure) => {
+                    log.warn(format!("the records of {target} are left out: {}", failure.what));
+                    checked(settings.checks.iter())
+                }
+            }
         }
     };
     if !options.json {
@@ -70,7 +74,7 @@ pub async fn logs(
 }
 
 /// The units that checks name, each once.
-fn checked(checks: &[crate::config::Check]) -> Vec<String> {
+fn checked<'a>(checks: impl Iterator<Item = &'a crate::config::Check>) -> Vec<String> {
     let mut units: Vec<String> = Vec::new();
     for check in checks {
         if let Probe::Unit(unit) = &check.probe

@@ -179,13 +179,14 @@ fn made(
     name: &RecordName,
     again: bool,
 ) -> Result<(Made, Option<String>), Failure> {
-    let ledger = resolve::own_ledger(run.world.repo, &run.target)?;
+    // What our record follows it covers: it must not cover one that does not pass.
+    let ledger = resolve::own_trusted(run.world.repo, &run.target)?;
     if again {
         run.log
             .warn("another record was published first; this one follows it");
     }
     let marking = marking(run, mark);
-    let made = marking.make(&mut run.log, ledger.as_ref(), name.utc, run.evidence.clone())?;
+    let made = marking.make(&mut run.log, ledger.as_deref(), name.utc, run.evidence.clone())?;
     let before = run.evidence.before.as_ref().map(|before| before.toplevel.clone());
     Ok((made, before.filter(|path| ledger.is_none() && !path.is_empty())))
 }
@@ -224,7 +225,7 @@ async fn follow(run: &Run<'_>, mark: &Mark<'_>, remote: &RemoteSide, again: bool
     }
     let repo = run.world.repo;
     let side = resolve::remote_side(repo, name, &run.target).await.ok()?;
-    let ledger = resolve::own_ledger(repo, &run.target).ok()??;
+    let ledger = resolve::own_trusted(repo, &run.target).ok()??;
     let furthest = ledger.furthest_commit()?;
     let follows = mark.kind == Kind::Release && repo.is_ancestor(&furthest, &mark.commit.id).ok()?;
     follows.then_some(side)
@@ -233,22 +234,20 @@ async fn follow(run: &Run<'_>, mark: &Mark<'_>, remote: &RemoteSide, again: bool
 /// `keep`: roots of known-good releases beyond the newest go.
 pub(super) async fn drop_superfluous(run: &mut Run<'_>, host: &mut impl Remote, mark: &Mark<'_>) {
     let target = run.target.clone();
-    let ledger = resolve::own_ledger(run.world.repo, &target);
-    if let Ok(ledger) = &ledger {
-        stale::drop_old(run.world.repo, &target, ledger.as_ref());
-    }
-    let mut gone = match ledger {
-        Ok(Some(ledger)) if mark.kind == Kind::Release => {
-            known_good::superfluous(&ledger, mark.settings.keep)
-        }
-        _ => Vec::new(),
+    let Ok(Some(ledger)) = resolve::own_trusted(run.world.repo, &target) else {
+        return;
     };
+    stale::drop_old(run.world.repo, &target, Some(&ledger));
+    if mark.kind != Kind::Release {
+        return;
+    }
+    let mut gone = known_good::superfluous(&ledger, mark.settings.keep);
     if let Some(there) = mark.roots {
         // Most of them went with earlier releases.
         gone.retain(|name| there.contains_key(&format!("{target}/{name}")));
     }
     if !gone.is_empty() {
-        known_good::drop_roots(&mut run.log, host, mark.builder, &target, &gone).await;
+        known_good::drop_roots(&mut run.log, host, mark.builder, &ledger, &gone).await;
     }
 }
 

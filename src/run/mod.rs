@@ -63,13 +63,12 @@ pub use prune::{PruneOptions, Pruned, prune};
 pub use publish::{publish, recorded_remote, take_theirs};
 pub use reach::{endpoint, health, live};
 pub use release::{CheckOptions, ReleaseOptions, check, release};
-pub use resolve::{at_commit, settings_of};
+pub use resolve::{at_commit, ledger, settings_of, trusted};
 pub use restore::{Mode, RestoreOptions, deploy, rollback};
 pub use resume::resume;
 pub use retire::{Renamed, RetireOptions, Retired, rename, retire};
 pub use secrets::{known_secrets, secrets, secrets_of};
 pub use stop::{Fate, Stop};
-pub use trust::of as trust_of;
 
 /// Somebody who can be asked.
 pub trait Asker {

@@ -2,7 +2,7 @@
 //! fetched, no lock is taken, and the target is only read.
 
 use super::carried::{self, Knowingly};
-use super::compare::{Compared, with_live};
+use super::compare::{Compared, How, with_live};
 use super::refusals::refuse_withdrawn;
 use super::{World, reach, resolve};
 use crate::failure::Failure;
@@ -19,6 +19,7 @@ pub struct PlanOptions {
     pub accept_input: Vec<String>,
     pub accept_unexplained: bool,
     pub explain: bool,
+    pub impure: bool,
 }
 
 /// What a release would do.
@@ -55,12 +56,17 @@ pub async fn plan(world: World<'_>, target: &Target, options: &PlanOptions) -> R
     let mut settings = resolve::settings_of(&config, target)?;
     reach::reach_at(&mut settings, options.host.as_deref())?;
     resolve::refuse_unclean(repo, &log, options.rev.is_some())?;
-    let ledger = resolve::ledger(repo, target, &settings.remote)?;
-    let ledger = ledger.as_ref();
+    let trusted = resolve::trusted(repo, target, &settings.remote)?;
+    let ledger = trusted.as_deref();
     resolve::refuse_rewind(repo, ledger, &commit, target)?;
     let id = commit.id;
-    let known = (&settings, ledger);
-    let (compared, moved) = with_live(world, target, known, commit, options.explain).await?;
+    let how = How {
+        explain: options.explain,
+        impure: options.impure,
+        again: format!("git nixgate plan {target}"),
+    };
+    let known = (&settings, trusted.as_ref());
+    let (compared, moved) = with_live(world, target, known, commit, &how).await?;
     let running = ledger.and_then(|ledger| ledger.newest_with_toplevel(&compared.from.toplevel));
     let drifted = ledger
         .map(Ledger::head)

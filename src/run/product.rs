@@ -22,6 +22,8 @@ pub(super) struct Order<'a> {
     pub run: &'a str,
     pub target: &'a Target,
     pub dir: &'a RunDir,
+    /// It is evaluated impurely: see `resolve::is_impure`.
+    pub impure: bool,
     /// The derivation of what should run there now, by its record.
     pub before: Vec<StorePath>,
 }
@@ -211,6 +213,7 @@ impl Order<'_> {
             repo: self.repo,
             commit: self.commit,
             settings: self.settings,
+            impure: self.impure,
             run: self.run,
             target: self.target.as_str(),
         }

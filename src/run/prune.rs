@@ -33,7 +33,7 @@ pub struct Pruned {
 /// runs, has booted, boots next or is where a rollback would go keeps its root. Holds the target meanwhile.
 ///
 /// # Errors
-/// Exit 3: no records. Exit 6: somebody's run holds the target. A root that cannot be removed is a warning.
+/// Exit 3: no records, or the newest one does not pass. Exit 6: somebody's run holds the target. A root that cannot be removed is a warning.
 pub async fn prune(world: World<'_>, target: &Target, options: &PruneOptions) -> Result<Pruned, Failure> {
     let look = StoreOptions {
         host: options.host.clone(),
@@ -46,6 +46,9 @@ pub async fn prune(world: World<'_>, target: &Target, options: &PruneOptions) ->
 }
 
 async fn drop_roots(desk: &mut Desk<'_>, target: &Target, dry_run: bool) -> Result<Pruned, Failure> {
+    if let Some(failure) = desk.unfit.take() {
+        return Err(failure);
+    }
     let Some(ledger) = desk.ledger.clone() else {
         return Err(
             Failure::refused(format!("{target} has no record")).next(format!("git nixgate release {target}"))
@@ -74,7 +77,7 @@ async fn drop_roots(desk: &mut Desk<'_>, target: &Target, dry_run: bool) -> Resu
             (None, "") => Some(Place::Here),
             (None, _) => None,
         };
-        known_good::drop_roots(&mut desk.log, &mut &desk.session, place, target, &names).await;
+        known_good::drop_roots(&mut desk.log, &mut &desk.session, place, &ledger, &names).await;
         if let Some(session) = builder {
             session.close().await;
         }

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Asker, World, carried, resolve};
-use crate::check::Files;
+use crate::check::CheckSet;
 use crate::config::{self, Host, Settings};
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::health::{Baseline, Stage};
 use crate::gate::validate::{self, Patience, Subject};
 use crate::gate::{GateLog, preflight};
+use crate::git::Trusted;
 use crate::host::state::BootDefault;
 use crate::host::{Address, ConnectError, Endpoint, Facts, Privilege, RunDir, Secret, Session, Sudo, facts};
-use crate::record::{Ledger, Record, Target};
+use crate::record::{Record, Target};
 use crate::ui::records::Live;
 
 /// A name for a file that holds the sudo password, for runs without a terminal.
@@ -116,36 +117,36 @@ pub fn reach_at(settings: &mut Settings, host: Option<&str>) -> Result<(), Failu
 
 fn recorded_settings(world: &World<'_>, target: &Target) -> Option<Settings> {
     let repo = world.repo;
-    let ledger = resolve::ledger(repo, target, "origin").ok()??;
-    let commit = repo.commit(&ledger.head().commit).ok()?;
-    let mut log = GateLog::new(world.watcher);
-    let settings = resolve::checks_of(repo, &mut log, &commit, target).ok()??;
-    log.note(format!(
+    let ledger = resolve::trusted(repo, target, "origin").ok()??;
+    let released = ledger.released(repo, ledger.head()).ok()?;
+    let found = CheckSet::released(repo, &released, target).ok()??;
+    GateLog::new(world.watcher).note(format!(
         "HEAD has no {} that names {target}: taken from its record's commit {}",
         config::FILE,
-        commit.short
+        released.commit().short
     ));
-    Some(settings)
+    Some(found.settings)
 }
 
-/// The host's health now, with the checks of its current record; HEAD's before the first release.
+/// The host's health now, with the checks of its current record. Before the first release those of HEAD's file that run no
+/// program.
 ///
 /// # Errors
-/// What keeps it from being looked at. An unhealthy host is `Exit::Failed`.
+/// What keeps it from being looked at; exit 3: its newest record does not pass. An unhealthy host is `Exit::Failed`.
 pub async fn health(world: World<'_>, target: &Target, host: Option<&str>) -> Result<Exit, Failure> {
     let repo = world.repo;
     let mut settings = settings_now(&world, target, host)?;
     let mut log = GateLog::new(world.watcher);
-    let ledger = resolve::ledger(repo, target, &settings.remote)?;
-    let mut commit = repo.resolve("HEAD")?;
-    if let Some(ledger) = &ledger {
-        commit = repo.commit(&ledger.head().commit)?;
-        if let Some(recorded) = resolve::checks_of(repo, &mut log, &commit, target)? {
-            settings.checks = recorded.checks;
-            settings.preflight = recorded.preflight;
+    let ledger = resolve::trusted(repo, target, &settings.remote)?;
+    let checks = match &ledger {
+        Some(ledger) => {
+            let released = ledger.released(repo, ledger.head())?;
+            let recorded = resolve::checks_of(repo, &mut log, &released, target, &settings)?;
+            settings.preflight = recorded.settings.preflight;
+            recorded.checks
         }
-    }
-    let files: Files = resolve::files_of(repo, &commit.id, &settings.checks)?;
+        None => resolve::harmless(&log, &settings),
+    };
     let endpoint = endpoint(target, &settings, world.asker)?;
     let dir = RunDir::new().map_err(Failure::from)?;
     log.begin(Gate::Validate);
@@ -184,8 +185,7 @@ pub async fn health(world: World<'_>, target: &Target, host: Option<&str>) -> Re
         endpoint: &endpoint,
         running: &running,
         toplevel: &toplevel,
-        checks: &settings.checks,
-        files: &files,
+        checks: &checks,
         baseline: &baseline,
     };
     let looked = validate::look_once(
@@ -238,7 +238,7 @@ pub(super) async fn read_facts(session: &Session, target: &Target) -> Result<Fac
 }
 
 /// What a target's host says, against its records. Never fails: a host out of reach is an answer.
-pub async fn live(world: World<'_>, target: &Target, ledger: Option<&Ledger>) -> Live {
+pub async fn live(world: World<'_>, target: &Target, ledger: Option<&Trusted>) -> Live {
     match look(world, target, ledger).await {
         Ok(live) => live,
         Err(failure) => Live {
@@ -248,7 +248,7 @@ pub async fn live(world: World<'_>, target: &Target, ledger: Option<&Ledger>) ->
     }
 }
 
-async fn look(world: World<'_>, target: &Target, ledger: Option<&Ledger>) -> Result<Live, Failure> {
+async fn look(world: World<'_>, target: &Target, ledger: Option<&Trusted>) -> Result<Live, Failure> {
     let settings = settings_now(&world, target, None)?;
     let endpoint = endpoint(target, &settings, world.asker)?;
     let dir = RunDir::new().map_err(Failure::from)?;

@@ -81,6 +81,7 @@ fn order<'o>(
         run,
         target,
         dir,
+        impure: settings.impure,
         before: Vec::new(),
     }
 }

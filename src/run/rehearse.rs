@@ -4,9 +4,8 @@
 use super::back::{examine, take_back};
 use super::deliver::{Delivery, Outcome};
 use super::journal::Ending;
+use super::resolve::Checked;
 use super::{Run, reach};
-use crate::check::Files;
-use crate::config::Settings;
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::commit::{by_hand, ssh_line};
@@ -18,8 +17,7 @@ use crate::host::{Session, Shell};
 
 /// What a host that came back is held against: the checks of its current record.
 pub(super) struct Home {
-    pub checked: Settings,
-    pub files: Files,
+    pub checked: Checked,
 }
 
 /// Takes the host back to where it was, `before`, and proves that it is there.
@@ -57,7 +55,7 @@ pub(super) async fn and_back(
 
     run.log.begin(Gate::Validate);
     let mut settings = delivery.settings.clone();
-    settings.preflight = home.checked.preflight.clone();
+    settings.preflight = home.checked.settings.preflight.clone();
     let subject = Subject {
         settings: &settings,
         target: &target,
@@ -65,7 +63,6 @@ pub(super) async fn and_back(
         running: &held.previous,
         toplevel: &held.previous,
         checks: &home.checked.checks,
-        files: &home.files,
         baseline,
     };
     let stop = run.world.stop;

@@ -13,13 +13,14 @@ use super::product::{self, Bench, Order};
 use super::refusals::{away, marking_possible, refuse_unfixed};
 use super::supersede::Newer;
 use super::{Run, World, hooks, reach, resolve};
+use crate::check::CheckSet;
 use crate::config::{Config, Settings};
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::known_good::RemoteSide;
 use crate::gate::preflight::{self, Fit, Rules};
 use crate::gate::{GateLog, Place, build, store_of};
-use crate::git::{Commit, Repo};
+use crate::git::{Commit, Released, Repo, Trusted};
 use crate::host::{Facts, RunDir};
 use crate::nix::{self, Closure, StorePath};
 use crate::record::{Kind, Ledger, Target};
@@ -37,6 +38,8 @@ pub struct CheckOptions {
     pub explain: bool,
     /// The host may carry another target's record.
     pub take_over: bool,
+    /// `check`: evaluate impurely where the commit's file wants it, although it was not released.
+    pub impure: bool,
 }
 
 /// `release`'s words.
@@ -76,6 +79,8 @@ struct Resolved {
     commit: Commit,
     config: Config,
     settings: Settings,
+    /// It is evaluated impurely.
+    impure: bool,
 }
 
 async fn go(
@@ -87,9 +92,9 @@ async fn go(
     let repo = world.repo;
     let log = GateLog::new(world.watcher);
     if verb == Verb::Release {
-        hooks::before(repo, &log).await?;
+        hooks::before(repo, &log, &Released::by_hand(repo.resolve("HEAD")?)).await?;
     }
-    let resolved = resolved(repo, &log, target, &options.check)?;
+    let resolved = resolved(repo, &log, target, &options.check, verb)?;
     if options.skip_validation {
         emergency(&world, target)?;
     }
@@ -97,7 +102,7 @@ async fn go(
     let mut run = Run::new(world, target, verb, &resolved.commit.id.to_string(), by);
     run.evidence.commit = resolved.commit.id.to_string();
     run.evidence.tree = resolved.commit.tree.to_string();
-    run.evidence.impure = resolved.settings.impure;
+    run.evidence.impure = resolved.impure;
     let outcome = match drive(&mut run, &resolved, options, verb).await {
         Ok(outcome) => outcome,
         Err(failure) if failure.exit == Exit::Unpublished && run.state.ending.is_some() => {
@@ -116,6 +121,7 @@ fn resolved(
     log: &GateLog<'_>,
     target: &Target,
     options: &CheckOptions,
+    verb: Verb,
 ) -> Result<Resolved, Failure> {
     let commit = repo.resolve(options.rev.as_deref().unwrap_or("HEAD"))?;
     let config = resolve::at_commit(repo, &commit)?;
@@ -123,10 +129,19 @@ fn resolved(
     reach::reach_at(&mut settings, options.host.as_deref())?;
     build::taken_by_nix(repo)?;
     resolve::refuse_unclean(repo, log, options.rev.is_some())?;
+    let impure = match verb {
+        Verb::Check => {
+            let ledger = resolve::own_trusted(repo, target).ok().flatten();
+            let again = format!("git nixgate check {target}");
+            resolve::is_impure(&settings, ledger.as_ref(), &commit, (options.impure, &again))?
+        }
+        _ => settings.impure,
+    };
     Ok(Resolved {
         commit,
         config,
         settings,
+        impure,
     })
 }
 
@@ -163,6 +178,7 @@ async fn drive(
         run: &id,
         target: &target,
         dir: &dir,
+        impure: resolved.impure,
         before: recorded_drv(repo, &target),
     };
     let bench = Bench::default();
@@ -181,8 +197,7 @@ async fn drive(
     };
     let wanted = preflight::Asked {
         services: &settings.preflight.services,
-        checks: &[],
-        files: &resolve::NO_FILES,
+        checks: &CheckSet::NONE,
         trust: copies(settings),
     };
     let records = async {
@@ -323,13 +338,13 @@ async fn drive(
             };
         }
     };
-    let files = resolve::files_of(repo, &commit.id, &settings.checks)?;
+    let released = Released::by_hand(commit.clone());
+    let checked = resolve::checks_of(repo, &mut run.log, &released, &target, settings)?;
     let place = order.keeper(&bench);
     let delivery = Delivery {
         kind: Kind::Release,
         settings,
-        checked: settings,
-        files: &files,
+        checked: &checked,
         endpoint: &endpoint,
         commit,
         toplevel,
@@ -365,7 +380,7 @@ async fn drive(
 struct Ready {
     fit: Fit,
     remote: RemoteSide,
-    ledger: Option<Ledger>,
+    ledger: Option<Trusted>,
     /// The closure that runs, where it was read already.
     running: Option<Closure>,
 }
@@ -396,16 +411,14 @@ async fn judged(
     if let RemoteSide::Away { name, failure } = &remote {
         away(run, name, failure, options, verb)?;
     }
-    let ledger = resolve::own_ledger(repo, &target)?;
-    if let Some(ledger) = &ledger {
-        super::trust::refuse_untrusted(repo, ledger, ledger.head())?;
-    }
+    let trusted = resolve::own_trusted(repo, &target)?;
+    let ledger = trusted.as_deref();
     if verb == Verb::Release {
-        super::trust::refuse_unsigned(repo, settings, ledger.as_ref())?;
+        super::trust::refuse_unsigned(repo, settings, ledger)?;
     }
-    resolve::refuse_rewind(repo, ledger.as_ref(), commit, &target)?;
+    resolve::refuse_rewind(repo, ledger, commit, &target)?;
     if verb == Verb::Release {
-        refuse_unfixed(run, ledger.as_ref(), commit, &options.fixes)?;
+        refuse_unfixed(run, ledger, commit, &options.fixes)?;
     }
     let rules = Rules {
         limits: &settings.preflight,
@@ -423,7 +436,7 @@ async fn judged(
     let host = carried::Host {
         repo,
         target: &target,
-        ledger: ledger.as_ref(),
+        ledger,
         facts: &fit.facts,
     };
     let answers = Knowingly {
@@ -431,12 +444,12 @@ async fn judged(
         supersede: options.supersede,
     };
     host.judge(answers, &mut run.log)?;
-    drift(run, ledger.as_ref(), &fit.facts);
+    drift(run, ledger, &fit.facts);
     run.log.pass("");
     Ok(Ready {
         fit,
         remote,
-        ledger,
+        ledger: trusted,
         running: None,
     })
 }

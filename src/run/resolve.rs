@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use crate::check::Files;
-use crate::config::{self, Check, Config, Probe, Settings};
+use crate::check::CheckSet;
+use crate::config::{self, Config, Settings};
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::GateLog;
 use crate::gate::known_good::RemoteSide;
-use crate::git::{Commit, Relation, Repo, Which};
+use crate::git::{Commit, Relation, Released, Repo, Trusted, Which};
 use crate::record::{Ledger, Oid, Target};
 
 /// `.nixgate.toml` of a commit; strictly read.
@@ -64,45 +64,77 @@ pub fn settings_of(config: &Config, target: &Target) -> Result<Settings, Failure
     })
 }
 
-/// What to check on a restored closure: its own commit's checks, services and limits, as far as they can be read. What
-/// cannot is said and skipped: an old file must not stand in the way back.
+/// A released commit's settings for a target, and its checks.
+pub struct Checked {
+    pub settings: Settings,
+    pub checks: CheckSet,
+}
+
+/// What to check on the system of a released commit: its own checks, services and limits, as far as they can be read. What
+/// cannot is said and skipped: an old file must not stand in the way back. Where the file does not name the target, `now`
+/// stands in, without its programs.
+///
+/// # Errors
+/// The commit cannot be read.
 pub fn checks_of(
     repo: &Repo,
     log: &mut GateLog<'_>,
-    commit: &Commit,
+    released: &Released,
     target: &Target,
-) -> Result<Option<Settings>, Failure> {
-    let Some(bytes) = repo.read_file(&commit.id, Path::new(config::FILE))? else {
-        return Ok(None);
+    now: &Settings,
+) -> Result<Checked, Failure> {
+    let Some(found) = CheckSet::released(repo, released, target)? else {
+        return Ok(Checked {
+            checks: harmless(log, now),
+            settings: now.clone(),
+        });
     };
-    let (config, problems) = config::parse_leniently(&String::from_utf8_lossy(&bytes));
-    for problem in problems {
+    for problem in found.problems {
         log.note(format!(
             "{} of {}: skipped: {problem}",
             config::FILE,
-            commit.short
+            released.commit().short
         ));
     }
-    Ok(config.targets.get(target).cloned())
+    Ok(Checked {
+        settings: found.settings,
+        checks: found.checks,
+    })
 }
 
-/// For runs that look at services only.
-pub static NO_FILES: Files = Files::new();
-
-/// The files of a commit that its `run` checks name.
-pub fn files_of(repo: &Repo, commit: &Oid, checks: &[Check]) -> Result<Files, Failure> {
-    let mut files = Files::new();
-    for check in checks {
-        let Probe::Run(argv) = &check.probe else { continue };
-        let Some(first) = argv.first() else { continue };
-        if first.contains('/')
-            && !first.starts_with('/')
-            && let Some(bytes) = repo.read_file(commit, Path::new(first.trim_start_matches("./")))?
-        {
-            files.insert(first.clone(), bytes);
-        }
+/// The checks of a file that nobody released: without the programs, which are named.
+pub fn harmless(log: &GateLog<'_>, settings: &Settings) -> CheckSet {
+    let (checks, left_out) = CheckSet::unreleased(&settings.checks);
+    if !left_out.is_empty() {
+        log.note(format!(
+            "left out: {}: no program of a commit runs before the commit is released",
+            left_out.join(", ")
+        ));
     }
-    Ok(files)
+    checks
+}
+
+/// Whether a commit may be evaluated impurely, which lets it read files and environment of the machine that evaluates:
+/// where its file wants that, and it was released, or a person says so (`--impure`).
+///
+/// # Errors
+/// Exit 3: its file wants it, and neither is the case.
+pub fn is_impure(
+    settings: &Settings,
+    ledger: Option<&Trusted>,
+    commit: &Commit,
+    (asked, again): (bool, &str),
+) -> Result<bool, Failure> {
+    let released = || ledger.is_some_and(|l| l.releases().any(|record| record.commit == commit.id));
+    if !settings.impure || asked || released() {
+        return Ok(settings.impure);
+    }
+    Err(Failure::refused(format!(
+        "{} sets impure = true, and was not released yet",
+        commit.short
+    ))
+    .why("an impure evaluation can read the files and the environment of the machine that evaluates")
+    .next(format!("{again} --impure    # if you trust that commit")))
 }
 
 /// What must stand before any work on a release begins: whole history, nothing uncommitted.
@@ -192,6 +224,26 @@ pub fn ledger(repo: &Repo, target: &Target, remote: &str) -> Result<Option<Ledge
     let remote = (!remote.is_empty()).then_some(remote);
     let which = repo.best(target, remote)?;
     repo.ledger(target, which)
+}
+
+/// The same, judged: what acts on records goes by this one.
+///
+/// # Errors
+/// Exit 3: it does not hold, or its newest record does not pass.
+pub fn trusted(repo: &Repo, target: &Target, remote: &str) -> Result<Option<Trusted>, Failure> {
+    ledger(repo, target, remote)?
+        .map(|ledger| repo.judge(ledger))
+        .transpose()
+}
+
+/// The chain that a new record continues, judged.
+///
+/// # Errors
+/// As [`trusted`].
+pub fn own_trusted(repo: &Repo, target: &Target) -> Result<Option<Trusted>, Failure> {
+    own_ledger(repo, target)?
+        .map(|ledger| repo.judge(ledger))
+        .transpose()
 }
 
 /// The chain that a new record continues: the local one (the remote's was taken over, or there is none).

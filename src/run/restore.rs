@@ -19,6 +19,7 @@ use crate::event::Gate;
 use crate::failure::{Exit, Failure};
 use crate::gate::known_good::RemoteSide;
 use crate::gate::preflight::{self, Rules};
+use crate::git::Trusted;
 use crate::host::{Endpoint, Facts, RunDir};
 use crate::record::{Choice, Evidence, Kind, Ledger, OnHost, Record, Target};
 
@@ -78,7 +79,8 @@ async fn go(
     repo.share_connections(dir.path());
     // The host is read while the remote is asked, by the records that are here. Where the remote's say something else,
     // it is read again.
-    let early = resolve::own_ledger(repo, target)?.and_then(|ledger| guess(&ledger, options, verb).ok());
+    let own = resolve::own_ledger(repo, target)?.and_then(|ledger| repo.judge(ledger).ok());
+    let early = own.and_then(|ledger| guess(repo, &ledger, options, verb).ok());
     let reading = async {
         let (remote, host) = tokio::join!(resolve::remote_side(repo, &settings.remote, target), async {
             let reached = preflight::reach(&endpoint, &dir).await;
@@ -99,6 +101,7 @@ async fn go(
                 .next(format!("git nixgate release {target}")),
         );
     };
+    let ledger = repo.judge(ledger)?;
     let by = repo.committer()?.to_string();
     let journal = if mode == Mode::Check { Verb::Check } else { verb };
     let mut run = Run::new(world, target, journal, &ledger.head().commit.to_string(), by);
@@ -131,7 +134,7 @@ fn chain(world: World<'_>, target: &Target, settings: &Settings) -> Result<Optio
 async fn drive(
     run: &mut Run<'_>,
     settings: &Settings,
-    ledger: &Ledger,
+    ledger: &Trusted,
     remote: RemoteSide,
     (host, endpoint, dir): (Host, &Endpoint, &RunDir),
     options: &RestoreOptions,
@@ -144,7 +147,6 @@ async fn drive(
             "{name} cannot be reached: going by the records that are here"
         ));
     }
-    super::trust::refuse_false(repo, ledger.head())?;
     // What is asked for must make sense before the host is asked anything; without `--to` the host has a say in it.
     let asked = match (verb, &options.to) {
         (Verb::Deploy, Some(to)) => Some(ledger.deploy_choice(to)?),
@@ -152,10 +154,8 @@ async fn drive(
         (_, None) => None,
     };
     run.log.begin(Gate::Preflight);
-    let guess = guess(ledger, options, verb)?;
-    let commit = repo.commit(&guess.commit)?;
-    let checked =
-        resolve::checks_of(repo, &mut run.log, &commit, &target)?.unwrap_or_else(|| settings.clone());
+    let guess = guess(repo, ledger, options, verb)?;
+    let checked = resolve::checks_of(repo, &mut run.log, &guess.released, &target, settings)?;
     let (reading, known) = match host {
         Host::Read { of, result } if of == guess.record => (*result)?,
         Host::Read { result, .. } => {
@@ -195,19 +195,16 @@ async fn drive(
         Some(choice) => choice,
         None => chosen(run, ledger, &fit.facts)?,
     };
-    super::trust::refuse_untrusted(repo, ledger, choice.source)?;
+    let released = ledger.released(repo, choice.source)?;
     if let Some(text) = drifted(ledger, &fit.facts) {
         run.evidence.drift = Some(text);
     }
     // The commit that is restored may be another than was guessed.
-    let commit = repo.commit(&choice.source.commit)?;
     let checked = match choice.source.oid == guess.record {
         true => checked,
-        false => {
-            resolve::checks_of(repo, &mut run.log, &commit, &target)?.unwrap_or_else(|| settings.clone())
-        }
+        false => resolve::checks_of(repo, &mut run.log, &released, &target, settings)?,
     };
-    let files = resolve::files_of(repo, &commit.id, &checked.checks)?;
+    let commit = released.commit();
     run.state.commit = commit.id.to_string();
     run.log.pass(format!("to {}", choice.restores));
     if let Some(outcome) = already(run, ledger, &choice, &fit.facts, verb, mode) {
@@ -217,11 +214,9 @@ async fn drive(
 
     let home = match mode {
         Mode::Rehearse => {
-            let head = repo.commit(&ledger.head().commit)?;
-            let checked = resolve::checks_of(repo, &mut run.log, &head, &target)?;
-            let checked = checked.unwrap_or_else(|| settings.clone());
-            let files = resolve::files_of(repo, &head.id, &checked.checks)?;
-            Some(Home { checked, files })
+            let head = ledger.released(repo, ledger.head())?;
+            let checked = resolve::checks_of(repo, &mut run.log, &head, &target, settings)?;
+            Some(Home { checked })
         }
         Mode::Real | Mode::Check => None,
     };
@@ -258,7 +253,7 @@ async fn drive(
             (toplevel, closure, Some(Supply::Built(Box::new(rebuilt))))
         }
     };
-    evidence(run, &choice, &commit);
+    evidence(run, &choice, commit);
     let sides = (running, &closure);
     let detail = compared(run, &fit, (ledger, &choice), sides, settings).await;
     run.log.pass(detail);
@@ -271,9 +266,8 @@ async fn drive(
         },
         settings,
         checked: &checked,
-        files: &files,
         endpoint,
-        commit: &commit,
+        commit,
         toplevel,
         closure: &closure,
         supply: supply.as_ref().and_then(Supply::place),

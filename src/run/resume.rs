@@ -141,6 +141,7 @@ async fn drive(run: &mut Run<'_>, settings: &Settings, commit: &Commit) -> Resul
         run: &id,
         target: &target,
         dir: &dir,
+        impure: built.impure,
         before: Vec::new(),
     };
     let bench = Bench::default();

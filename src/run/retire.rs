@@ -11,6 +11,7 @@ use super::{World, carried, reach, resolve};
 use crate::config::Settings;
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::{GateLog, Place, build};
+use crate::git::Trusted;
 use crate::host::supervisor;
 use crate::host::{Facts, RunDir, Session};
 use crate::nix;
@@ -71,7 +72,7 @@ impl Retired {
 pub async fn retire(world: World<'_>, target: &Target, options: &RetireOptions) -> Result<Retired, Failure> {
     let mut retired = if options.gone {
         let settings = reach::settings_now(&world, target, options.host.as_deref())?;
-        let ledger = resolve::ledger(world.repo, target, &settings.remote)?;
+        let ledger = resolve::trusted(world.repo, target, &settings.remote)?;
         chain(ledger.as_ref(), target)?;
         let mut log = GateLog::new(world.watcher);
         let mut retired = Retired::default();
@@ -85,7 +86,11 @@ pub async fn retire(world: World<'_>, target: &Target, options: &RetireOptions) 
         };
         let mut desk = Desk::open(world, target, &look).await?;
         let ledger = desk.ledger.clone();
-        let done = match chain(ledger.as_ref(), target) {
+        let chained = match desk.unfit.take() {
+            Some(failure) => Err(failure),
+            None => chain(ledger.as_ref(), target),
+        };
+        let done = match chained {
             Ok(ledger) => let_go(world, &mut desk, target, ledger, options.dry_run).await,
             Err(failure) => Err(failure),
         };
@@ -98,7 +103,7 @@ pub async fn retire(world: World<'_>, target: &Target, options: &RetireOptions) 
     Ok(retired)
 }
 
-fn chain<'a>(ledger: Option<&'a Ledger>, target: &Target) -> Result<&'a Ledger, Failure> {
+fn chain<'a>(ledger: Option<&'a Trusted>, target: &Target) -> Result<&'a Trusted, Failure> {
     ledger.ok_or_else(|| {
         Failure::refused(format!("{target} has no record: there is nothing to let go of"))
             .next("git nixgate status")
@@ -286,7 +291,7 @@ pub async fn rename(
     let remote = desk.settings.remote.clone();
     desk.session.close().await;
     let facts = facts?;
-    let ledger = resolve::ledger(world.repo, old, &remote)?;
+    let ledger = resolve::trusted(world.repo, old, &remote)?;
     let ledger = chain(ledger.as_ref(), old)?;
     if still_old(old, new, &facts)? {
         match options.dry_run {

@@ -10,10 +10,11 @@ use super::{Asker, World, reach, registered, resolve};
 use crate::config::Settings;
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::{As, GateLog, Place, copy, store};
+use crate::git::Trusted;
 use crate::host::supervisor::{self, Plan};
 use crate::host::{Facts, Privilege, RunDir, Session};
 use crate::nix::{self, Closure, Comparison, Database, Examined, Fault, Keeper, StoreHealth, StorePath};
-use crate::record::{Ledger, Target};
+use crate::record::Target;
 
 /// How long changing the database may take.
 const SURGERY: Duration = Duration::from_secs(300);
@@ -105,7 +106,9 @@ pub(super) struct Desk<'a> {
     pub log: GateLog<'a>,
     target: Target,
     pub settings: Settings,
-    pub ledger: Option<Ledger>,
+    pub ledger: Option<Trusted>,
+    /// Why the target's records are left out.
+    pub unfit: Option<Failure>,
     contents: bool,
     pub session: Session,
     dir: RunDir,
@@ -114,7 +117,21 @@ pub(super) struct Desk<'a> {
 impl<'a> Desk<'a> {
     pub async fn open(world: World<'a>, target: &Target, options: &StoreOptions) -> Result<Self, Failure> {
         let settings = reach::settings_now(&world, target, options.host.as_deref())?;
-        let ledger = resolve::ledger(world.repo, target, &settings.remote)?;
+        let mut log = GateLog::new(world.watcher);
+        let (ledger, unfit) = match resolve::trusted(world.repo, target, &settings.remote) {
+            Ok(ledger) => (ledger, None),
+            Err(failure) => {
+                let why = failure
+                    .why
+                    .first()
+                    .map_or(String::new(), |why| format!(": {why}"));
+                log.warn(format!(
+                    "the records of {target} are left out: {}{why}",
+                    failure.what
+                ));
+                (None, Some(failure))
+            }
+        };
         let endpoint = reach::endpoint(target, &settings, world.asker)?;
         let dir = RunDir::new().map_err(Failure::from)?;
         let session = Session::open(&endpoint, &dir)
@@ -122,10 +139,11 @@ impl<'a> Desk<'a> {
             .map_err(|error| error.failure(target.as_str()))?;
         Ok(Desk {
             world,
-            log: GateLog::new(world.watcher),
+            log,
             target: target.clone(),
             settings,
             ledger,
+            unfit,
             contents: options.contents,
             session,
             dir,

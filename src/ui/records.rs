@@ -7,6 +7,7 @@ use super::escape::one_line;
 use super::lines::{bold, paint, seconds};
 use super::table::columns;
 use crate::event::Verdict;
+use crate::failure::Failure;
 use crate::record::evidence::GateEvidence;
 use crate::record::{Kind, OnHost, Record, RecordName, Signature};
 use crate::run::journal::State;
@@ -233,6 +234,8 @@ pub struct TargetStatus<'a> {
     pub head: Option<&'a Record>,
     pub unpublished: u64,
     pub live: Option<Live>,
+    /// Why its records cannot be gone by.
+    pub defect: Option<Failure>,
 }
 
 /// What one target's host says.
@@ -256,9 +259,8 @@ pub struct Live {
 
 impl TargetStatus<'_> {
     pub fn is_good(&self) -> bool {
-        self.live
-            .as_ref()
-            .is_none_or(|live| live.drift.is_empty() && live.unreachable.is_none())
+        let well = |live: &Live| live.drift.is_empty() && live.unreachable.is_none();
+        self.defect.is_none() && self.live.as_ref().is_none_or(well)
     }
 
     pub fn to_json(&self) -> Value {
@@ -273,6 +275,9 @@ impl TargetStatus<'_> {
             "time": head.map(|r| r.time.rfc3339()),
             "by": head.map(|r| r.tagger_name.clone()),
             "unpublished": self.unpublished,
+            "defect": self.defect.as_ref().map(|defect| {
+                json!({ "what": defect.what, "why": defect.why, "next": defect.next })
+            }),
             "live": self.live,
         })
     }
@@ -283,6 +288,7 @@ pub fn status(all: &[TargetStatus<'_>], style: Style) -> String {
     let rows: Vec<Vec<String>> = all
         .iter()
         .map(|s| match s.head {
+            None if s.defect.is_some() => vec![s.target.to_owned()],
             None => vec![s.target.to_owned(), "no release yet".to_owned()],
             Some(head) => {
                 let mut notes = Vec::new();
@@ -318,6 +324,14 @@ pub fn status(all: &[TargetStatus<'_>], style: Style) -> String {
     for (line, status) in table.lines().zip(all) {
         let name = bold(status.target, style);
         out.push_str(&format!("{name}{}\n", &line[status.target.len()..]));
+        if let Some(defect) = &status.defect {
+            let what = one_line(&defect.what);
+            out.push_str(&format!("  {} {what}\n", paint("BROKEN:", 31, style)));
+            let lines = defect.why.iter().map(|why| format!("    {}\n", one_line(why)));
+            out.extend(lines);
+            let next = defect.next.iter().map(|next| format!("  next: {next}\n"));
+            out.extend(next);
+        }
         let Some(live) = &status.live else { continue };
         if let Some(why) = &live.unreachable {
             out.push_str(&format!(

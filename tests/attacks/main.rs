@@ -6,6 +6,7 @@ mod scene;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;
+mod unreleased;
 
 use git_nixgate::record::sha256_hex;
 use scene::{Scene, refusal};

@@ -85,11 +85,20 @@ fn where_the_targets_stand() {
         head,
         unpublished,
         live: live.cloned(),
+        defect: None,
     };
     let records = [
         of("cortex", None, Some(head), 1),
         of("orion", None, None, 0),
         of("p620", None, Some(&ledger.records()[0]), 0),
+        TargetStatus {
+            defect: Some(
+                Failure::refused("the ledger of zzz does not hold")
+                    .why("release/cortex/20261120T031402Z-0123456789ab stands in the ledger of zzz (target)")
+                    .next("git nixgate verify zzz"),
+            ),
+            ..of("zzz", None, None, 0)
+        },
     ];
     let live = [
         of("cortex", Some(&good), Some(head), 0),

@@ -42,5 +42,6 @@ mod spellings;
 mod stop;
 mod store;
 mod tamper;
+mod trust;
 mod unproven;
 mod zoo;

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::{Found, Rules, judge};
-use crate::check::{self, Answer, Files};
-use crate::config::Check;
+use crate::check::{self, Answer, CheckSet};
 use crate::event::Verdict;
 use crate::failure::{Failure, Reason};
 use crate::gate::{GateLog, pressure};
@@ -39,8 +38,7 @@ pub struct Fit {
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
     pub services: &'a [String],
-    pub checks: &'a [Check],
-    pub files: &'a Files,
+    pub checks: &'a CheckSet,
     /// Whether its Nix trusts the login user, which only a copy needs.
     pub trust: bool,
 }
@@ -93,10 +91,11 @@ pub async fn read_over<T>(
     };
     let script = host::facts::facts_script(&endpoint.name);
     let patience: Duration = READ
-        + check::on_target(checks)
+        + checks
+            .on_target()
             .map(|(_, check)| check.timeout)
             .sum::<Duration>();
-    let probes = check::script(services, checks, asked.files, patience);
+    let probes = check::script(services, checks, patience);
     let trust = if asked.trust { host::facts::TRUST } else { "" };
     let probes = Script::new(format!("{}{trust}{probes}", host::facts::LOGIN));
     let (facts, answers, more) = tokio::join!(

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use super::{Subject, late_because};
-use crate::check::{self, Answer, Files};
+use crate::check::{self, Answer, CheckSet};
 use crate::config::{Check, Probe};
 use crate::event::Verdict;
 use crate::failure::{Failure, Reason};
@@ -73,7 +73,7 @@ pub(super) async fn read(
 pub(super) fn facts_script(subject: &Subject<'_>, limit: Duration) -> (Script, Duration) {
     let short = limit.min(Duration::from_secs(20));
     let services = &subject.settings.preflight.services;
-    let probes = check::script(services, &[], subject.files, short);
+    let probes = check::script(services, &CheckSet::NONE, short);
     (host::facts::how_it_fares(subject.target, &probes), short)
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn checked(
     limit: Duration,
     text: &str,
 ) -> Result<Reading, Unread> {
-    let services = check::answers(text, &subject.settings.preflight.services, &[]);
+    let services = check::answers(text, &subject.settings.preflight.services, &CheckSet::NONE);
     let checks = if subject.checks.is_empty() {
         Vec::new()
     } else {
@@ -130,11 +130,11 @@ async fn checks(
 ) -> Result<Vec<Answer>, HostError> {
     let began = Instant::now();
     let mut answers: BTreeMap<usize, Answer> = BTreeMap::new();
-    let theirs: Vec<usize> = check::on_target(subject.checks).map(|(i, _)| i).collect();
+    let theirs: Vec<usize> = subject.checks.on_target().map(|(i, _)| i).collect();
     if !theirs.is_empty() {
         // A second less than the script itself has, so that what hangs is ended by what started it.
         let bound = limit.saturating_sub(Duration::from_secs(1));
-        let script = Script::new(check::script(&[], subject.checks, subject.files, bound));
+        let script = Script::new(check::script(&[], subject.checks, bound));
         let output = match session.run(&script, Privilege::User, limit).await {
             Err(error) if error.is_link() => {
                 // A switch may have taken the first connection along; that is what the fresh one is for.
@@ -149,9 +149,9 @@ async fn checks(
                 .zip(check::answers(&output.text(), &[], subject.checks)),
         );
     }
-    for (i, check) in check::on_operator(subject.checks) {
+    for (i, check) in subject.checks.on_operator() {
         let left = limit.saturating_sub(began.elapsed());
-        let answer = tokio::time::timeout(left, from_here(check, subject.files, left)).await;
+        let answer = tokio::time::timeout(left, from_here(check, subject.checks, left)).await;
         let (verdict, detail) = answer.unwrap_or((Verdict::Failed, "no answer in time".to_owned()));
         answers.insert(
             i,
@@ -166,7 +166,7 @@ async fn checks(
 }
 
 /// A check from the operator's machine.
-async fn from_here(check: &Check, files: &Files, limit: Duration) -> (Verdict, String) {
+async fn from_here(check: &Check, set: &CheckSet, limit: Duration) -> (Verdict, String) {
     let timeout = check.timeout.min(limit);
     match &check.probe {
         Probe::Http(url) => {
@@ -179,10 +179,10 @@ async fn from_here(check: &Check, files: &Files, limit: Duration) -> (Verdict, S
                 Err(error) => (Verdict::Failed, error.to_string()),
             }
         }
-        Probe::Run(argv) => run_here(argv, files, timeout).await,
+        Probe::Run(argv) => run_here(argv, set.file(argv), timeout).await,
         Probe::Resolve(_) | Probe::Ping(_) => {
             let argv = check.probe.argv().unwrap_or_default();
-            run_here(&argv, &Files::new(), timeout).await
+            run_here(&argv, None, timeout).await
         }
         // These are always asked of the target.
         Probe::Unit(_) | Probe::Secrets => (Verdict::Skipped, "asked of the target".to_owned()),
@@ -190,12 +190,12 @@ async fn from_here(check: &Check, files: &Files, limit: Duration) -> (Verdict, S
 }
 
 #[expect(clippy::disallowed_methods, reason = "private: a script of this process")]
-async fn run_here(argv: &[String], files: &Files, timeout: Duration) -> (Verdict, String) {
+async fn run_here(argv: &[String], file: Option<&[u8]>, timeout: Duration) -> (Verdict, String) {
     use crate::nix::{Exec as _, LocalExec};
     use std::os::unix::fs::PermissionsExt;
     let mut argv = argv.to_vec();
     let folder = tempfile::tempdir();
-    if let (Some(content), Ok(folder)) = (argv.first().and_then(|first| files.get(first)), &folder) {
+    if let (Some(content), Ok(folder)) = (file, &folder) {
         let path = folder.path().join("check");
         let written = std::fs::write(&path, content)
             .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)));

@@ -1,6 +1,7 @@
 //! Gates 6 and 7: the switch test and the validation, and what follows when they fail.
 
 use super::{Delivery, let_go, stays, unwanted};
+use crate::check::CheckSet;
 use crate::event::Gate;
 use crate::failure::{Failure, Reason};
 use crate::gate::health::Baseline;
@@ -69,11 +70,11 @@ pub(super) async fn validated(
     run.log.begin(Gate::Validate);
     let target = run.target.to_string();
     let mut settings = delivery.settings.clone();
-    settings.preflight = delivery.checked.preflight.clone();
+    settings.preflight = delivery.checked.settings.preflight.clone();
     let checks = if delivery.options.skip_validation {
-        &[][..]
+        &CheckSet::NONE
     } else {
-        &delivery.checked.checks[..]
+        &delivery.checked.checks
     };
     if delivery.options.skip_validation {
         settings.timeouts.soak = std::time::Duration::ZERO;
@@ -85,7 +86,6 @@ pub(super) async fn validated(
         running,
         toplevel: delivery.toplevel.as_str(),
         checks,
-        files: delivery.files,
         baseline,
     };
     let stop = run.world.stop;

@@ -48,7 +48,7 @@ pub(super) async fn compared(
     let repo = run.world.repo;
     let target = run.target.clone();
     let (settings, commit) = (&resolved.settings, &resolved.commit);
-    let (ledger, facts) = (ready.ledger.as_ref(), &ready.fit.facts);
+    let (ledger, facts) = (ready.ledger.as_deref(), &ready.fit.facts);
     let toplevel = product.toplevel;
     run.evidence.drv = Some(product.drv);
     run.evidence.system = product.system.clone();

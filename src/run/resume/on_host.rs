@@ -10,7 +10,7 @@ use crate::gate::commit::{by_hand, commit, ssh_line};
 use crate::gate::health::{Baseline, Stage};
 use crate::gate::switch_test;
 use crate::gate::validate::{self, Subject, Validated};
-use crate::git::Commit;
+use crate::git::{Commit, Released};
 use crate::host::state::{self, Phase};
 use crate::host::supervisor::{self, Held};
 use crate::host::{Endpoint, Facts, Session};
@@ -253,19 +253,16 @@ async fn validated(
     let repo = run.world.repo;
     let target = run.target.clone();
     let mut settings = settings.clone();
-    if let Some(checked) = resolve::checks_of(repo, &mut run.log, git, &target)? {
-        settings.checks = checked.checks;
-        settings.preflight = checked.preflight;
-    }
-    let files = resolve::files_of(repo, &git.id, &settings.checks)?;
+    let released = Released::by_hand(git.clone());
+    let checked = resolve::checks_of(repo, &mut run.log, &released, &target, &settings)?;
+    settings.preflight = checked.settings.preflight;
     let subject = Subject {
         settings: &settings,
         target: target.as_str(),
         endpoint,
         running,
         toplevel: &held.candidate,
-        checks: &settings.checks,
-        files: &files,
+        checks: &checked.checks,
         baseline,
     };
     Ok(validate::validate(&mut run.log, session, held, &subject).await)

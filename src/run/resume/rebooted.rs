@@ -6,7 +6,7 @@ use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
 use crate::gate::health::{Baseline, Stage};
 use crate::gate::validate::{self, Patience, Subject};
-use crate::git::Commit;
+use crate::git::{Commit, Released};
 use crate::host::state::State;
 use crate::host::stc::Stc;
 use crate::host::supervisor::{self, Held};
@@ -170,11 +170,9 @@ pub(super) async fn booted_well(
     run.log.begin(Gate::Validate);
     let git = way.git;
     let mut settings = way.settings.clone();
-    if let Some(checked) = resolve::checks_of(repo, &mut run.log, git, &target)? {
-        settings.checks = checked.checks;
-        settings.preflight = checked.preflight;
-    }
-    let files = resolve::files_of(repo, &git.id, &settings.checks)?;
+    let released = Released::by_hand(git.clone());
+    let checked = resolve::checks_of(repo, &mut run.log, &released, &target, &settings)?;
+    settings.preflight = checked.settings.preflight;
     let baseline = Baseline::default();
     let subject = Subject {
         settings: &settings,
@@ -182,11 +180,10 @@ pub(super) async fn booted_well(
         endpoint: way.endpoint,
         running: candidate,
         toplevel: candidate,
-        checks: &settings.checks,
-        files: &files,
+        checks: &checked.checks,
         baseline: &baseline,
     };
-    let patience = Patience::after_boot(&settings);
+    let patience = Patience::after_boot(&settings, &checked.checks);
     let health = validate::look_once(&mut run.log, session, &subject, (stage, patience)).await?;
     if let Some(failure) = health.failure(target.as_str()) {
         return Err(failure
