@@ -162,6 +162,16 @@ impl Failure {
         self
     }
 
+    /// What, why and what to type, for a line of its own.
+    pub fn on_one_line(&self) -> String {
+        let why = self.why.first().map_or(String::new(), |why| format!(": {why}"));
+        let next = self
+            .next
+            .first()
+            .map_or(String::new(), |next| format!("; {next}"));
+        format!("{}{why}{next}", self.what)
+    }
+
     /// Adds the last `most` non-empty lines of what a program printed.
     pub fn tail(mut self, output: &str, most: usize) -> Self {
         self.why.extend(last_lines(output, most));

@@ -144,10 +144,10 @@ fn a_value_is_found_wherever_a_hand_may_have_put_it() {
 #[test]
 fn the_clock_may_stand_or_go_back() {
     let now = utc(NOON).time();
-    assert_eq!(Utc::behind(now, None), (utc(NOON), 0));
-    assert_eq!(Utc::behind(now, Some(utc(NOON - 1))), (utc(NOON), 0));
-    assert_eq!(Utc::behind(now, Some(utc(NOON))), (utc(NOON + 1), 0));
-    assert_eq!(Utc::behind(now, Some(utc(NOON + 90))), (utc(NOON + 91), 90));
+    assert_eq!(Utc::behind(now, None), Some((utc(NOON), 0)));
+    assert_eq!(Utc::behind(now, Some(utc(NOON - 1))), Some((utc(NOON), 0)));
+    assert_eq!(Utc::behind(now, Some(utc(NOON))), Some((utc(NOON + 1), 0)));
+    assert_eq!(Utc::behind(now, Some(utc(NOON + 90))), Some((utc(NOON + 91), 90)));
 }
 
 #[test]

@@ -354,11 +354,11 @@ fn a_key_that_was_revoked_is_seen_from_every_folder() {
             String::from_utf8_lossy(&output.stdout).into_owned(),
         )
     };
-    // Git finds the one at the work tree's root, and the other at home.
-    work.git(&["config", "gpg.ssh.revocationFile", "revoked"]);
+    // Git finds the one from the work tree's root, and the other at home.
+    work.git(&["config", "gpg.ssh.revocationFile", "../revoked"]);
     work.git(&["config", "gpg.ssh.allowedSignersFile", "~/signers"]);
     let (revoked, kept) = (
-        work.path.join("revoked"),
+        lab.path("revoked"),
         work.path.join(".git/nixgate/verified/cortex"),
     );
     std::fs::write(&revoked, "").unwrap();
@@ -379,4 +379,95 @@ fn a_key_that_was_revoked_is_seen_from_every_folder() {
         assert!(!kept.exists(), "{said}");
         std::fs::rename(lab.path("away"), file).unwrap();
     }
+}
+
+/// Git reads all of these from the work tree without a word.
+#[test]
+fn k9_trust_is_read_from_no_work_tree() {
+    let lab = Lab::new();
+    let work = lab.repo("repo");
+    let (key, public) = ssh_key(&lab, "key");
+    work.signs_with(&key);
+    let record = read(&work, work.release(&target("cortex")).oid);
+    let line = format!("ops@example.org {public}");
+    let linked = lab.path("linked");
+    work.git(&["worktree", "add", "-q", "--detach", linked.to_str().unwrap()]);
+    let (good, away) = (lab.path("signers"), lab.path("away"));
+    std::fs::write(&good, &line).unwrap();
+    for tree in [&work.path, &linked] {
+        std::fs::write(tree.join("signers"), &line).unwrap();
+        // A link that a commit may bend, and one from outside that leads through it.
+        std::os::unix::fs::symlink(&good, tree.join("bent")).unwrap();
+    }
+    std::os::unix::fs::symlink(&work.path, &away).unwrap();
+    let inside = [
+        work.path.join("signers"),
+        work.path.join("bent"),
+        linked.join("signers"),
+        linked.join("bent"),
+        away.join("signers"),
+        away.join("bent"),
+    ];
+    let mut named: Vec<String> = inside.iter().map(|path| path.display().to_string()).collect();
+    for path in &named {
+        let failure = work.repo().trust(false, path).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage, "{path}");
+        assert!(
+            failure.next[0].starts_with("git config nixgate.signers "),
+            "{failure:?}"
+        );
+    }
+    named.extend(["signers", "./bent", "../linked/signers", "no-such-file"].map(String::from));
+    let rule = |required: bool| {
+        let trust = Trust {
+            required,
+            signers: None,
+        };
+        work.repo().signed(&record, &trust)
+    };
+    for path in &named {
+        work.git(&["config", "gpg.ssh.allowedSignersFile", path]);
+        let Ok(Signed::Unchecked(why)) = rule(false) else {
+            panic!("{path}: {:?}", rule(false))
+        };
+        assert!(
+            why.contains("git config gpg.ssh.allowedSignersFile /etc/nixgate/"),
+            "{why}"
+        );
+        assert_eq!(rule(true).unwrap_err().rule, "signature", "{path}");
+    }
+    // Outside, however it is written.
+    for path in [
+        good.to_str().unwrap(),
+        "../signers",
+        &format!("{}/../signers", away.display()),
+    ] {
+        work.git(&["config", "gpg.ssh.allowedSignersFile", path]);
+        rule(true).unwrap_or_else(|defect| panic!("{path}: {defect}"));
+    }
+    // Whoever may take a line away makes a revoked key good again.
+    work.git(&["config", "gpg.ssh.revocationFile", "revoked"]);
+    for there in [false, true] {
+        let defect = rule(false).unwrap_err();
+        assert_eq!(defect.rule, "signature", "{there}");
+        assert!(
+            defect
+                .why
+                .contains("gpg.ssh.revocationFile is revoked, in a work tree"),
+            "{defect}"
+        );
+        std::fs::write(work.path.join("revoked"), "").unwrap();
+    }
+    work.git(&["config", "--unset", "gpg.ssh.revocationFile"]);
+    let trap = lab.path("trap");
+    write_script(
+        &work.path.join("evil"),
+        &format!("#!/bin/sh\ntouch {}\nexit 0\n", trap.display()),
+    );
+    work.git(&["config", "gpg.ssh.program", "./evil"]);
+    assert_eq!(rule(false).unwrap_err().rule, "signature");
+    assert_eq!(work.repo().try_sign().unwrap_err().exit, Exit::Usage);
+    assert!(!trap.exists());
+    work.git(&["config", "gpg.ssh.program", "ssh-keygen"]);
+    rule(true).unwrap();
 }

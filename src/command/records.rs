@@ -97,6 +97,7 @@ pub(super) fn status(args: cli::Status, ui: &Ui) -> ui::Outcome {
     let mut rows: Vec<(Target, Row)> = Vec::new();
     for target in all {
         let mut row = row(&repo, &target, &remotes);
+        broken_pending(&repo, &target, ui);
         if args.live {
             let ledger = match run::trusted(&repo, &target, remotes.of(&target)) {
                 Ok(ledger) => ledger,
@@ -129,6 +130,13 @@ pub(super) fn status(args: cli::Status, ui: &Ui) -> ui::Outcome {
     Ok(if good { Exit::Done } else { Exit::Failed })
 }
 
+/// Names the records that wait here and do not hold: nobody goes by them.
+pub(super) fn broken_pending(repo: &Repo, target: &Target, ui: &Ui) {
+    for (_, failure) in repo.broken_pending(target).unwrap_or_default() {
+        ui.note(&failure.on_one_line());
+    }
+}
+
 /// What git has of one target. A defect is that target's own: the others have their rows all the same.
 fn row(repo: &Repo, target: &Target, remotes: &Remotes) -> Row {
     let read = || -> Result<Row, Failure> {
@@ -154,21 +162,17 @@ pub(super) fn log(args: cli::Log, ui: &Ui) -> ui::Outcome {
         return failed_runs(&repo, &all, &args, ui);
     }
     let mut rows = Vec::new();
+    let mut exit = Exit::Done;
     for target in &all {
-        let remote = remotes.of(target);
-        let from = which(&repo, target, remote)?;
-        let most = args.most.unwrap_or(usize::MAX);
-        let recent = repo.recent(target, from, most)?;
-        let open = usize::try_from(unpublished(&repo, target, &remotes)?).unwrap_or(0);
-        let on_host = recent.first().map(Record::on_host);
-        let withdrawn = withdrawn_among(&recent);
-        for (i, record) in recent.into_iter().enumerate() {
-            let marks = Marks {
-                current: on_host.as_ref() == Some(&OnHost::Release(record.name.clone())),
-                withdrawn: withdrawn.contains(&record.name),
-                unpublished: i < open,
-            };
-            rows.push((record, marks));
+        broken_pending(&repo, target, ui);
+        match logged(&repo, target, &remotes, args.most) {
+            Ok(found) => rows.extend(found),
+            Err(failure) if all.len() == 1 => return Err(failure),
+            // The others have their records all the same.
+            Err(failure) => {
+                ui.fail(&failure);
+                exit = Exit::Failed;
+            }
         }
     }
     if all.len() > 1 {
@@ -180,7 +184,30 @@ pub(super) fn log(args: cli::Log, ui: &Ui) -> ui::Outcome {
         .map(|(record, marks)| records::record_json(record, marks))
         .collect();
     ui.answer(&records::log(&rows, ui.answers), json!({ "records": value }));
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+/// The newest records of one target, newest first.
+fn logged(
+    repo: &Repo,
+    target: &Target,
+    remotes: &Remotes,
+    most: Option<usize>,
+) -> Result<Vec<(Record, Marks)>, Failure> {
+    let from = which(repo, target, remotes.of(target))?;
+    let recent = repo.recent(target, from, most.unwrap_or(usize::MAX))?;
+    let open = usize::try_from(unpublished(repo, target, remotes)?).unwrap_or(0);
+    let on_host = recent.first().map(Record::on_host);
+    let withdrawn = withdrawn_among(&recent);
+    let marked = |(i, record): (usize, Record)| {
+        let marks = Marks {
+            current: on_host.as_ref() == Some(&OnHost::Release(record.name.clone())),
+            withdrawn: withdrawn.contains(&record.name),
+            unpublished: i < open,
+        };
+        (record, marks)
+    };
+    Ok(recent.into_iter().enumerate().map(marked).collect())
 }
 
 /// Which of these records, newest first, are withdrawn: decided by the newer ones among them.

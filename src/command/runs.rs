@@ -201,7 +201,8 @@ pub(super) fn publish(args: cli::Publish, ui: &Ui) -> ui::Outcome {
         None => {
             let mut all = Vec::new();
             for target in records::targets(&repo, &[])? {
-                if waits(&target)? {
+                // One whose records do not hold is that target's own failure, below.
+                if waits(&target).unwrap_or(true) {
                     all.push(target);
                 }
             }
@@ -211,7 +212,8 @@ pub(super) fn publish(args: cli::Publish, ui: &Ui) -> ui::Outcome {
     let mut exit = Exit::Done;
     let mut all: Vec<String> = Vec::new();
     let stop = Stop::default();
-    for target in &targets {
+    let one = |target: &Target| -> Result<Vec<String>, Failure> {
+        records::broken_pending(&repo, target, ui);
         let settings = match &head {
             Ok(config) => run::settings_of(config, target),
             Err(failure) => Err(failure.clone()),
@@ -227,7 +229,10 @@ pub(super) fn publish(args: cli::Publish, ui: &Ui) -> ui::Outcome {
                 ui.note(&format!("{lost} lost to the remote's records and is given up"));
             }
         }
-        match wait(run::publish(world(&repo, ui, &asker, &stop), target, &remote)) {
+        wait(run::publish(world(&repo, ui, &asker, &stop), target, &remote))
+    };
+    for target in &targets {
+        match one(target) {
             Ok(names) => all.extend(names),
             Err(failure) if targets.len() == 1 => return Err(failure),
             Err(failure) => {

@@ -90,6 +90,18 @@ pub(super) fn verify(args: &cli::Verify, ui: &Ui) -> ui::Outcome {
         }
     }
     refuse_strangers(&repo, &targets)?;
+    let strange = match args.what.is_empty() {
+        true => repo.strange_refs(None)?,
+        false => Vec::new(),
+    };
+    for defect in &strange {
+        exit = Exit::Failed;
+        text.push_str(&format!(
+            "BROKEN: {}\n",
+            ui::escape::one_line(&defect.to_string())
+        ));
+        values.push(json!({ "ok": false, "what": defect.to_string() }));
+    }
     ui.answer(&text, json!({ "ok": exit == Exit::Done, "targets": values }));
     Ok(exit)
 }
@@ -184,6 +196,7 @@ impl Question<'_> {
             return Err(Failure::refused(format!("{name} is not in the ledger")));
         }
         problems.extend(self.refs(&chain)?);
+        problems.extend(self.beside()?);
         problems.extend(beyond.defects.iter().map(ToString::to_string));
         // The next record covers every byte of the one before it; the newest has none.
         let signed = recent.first().map_or(Signature::None, |head| head.signature);
@@ -234,6 +247,12 @@ impl Question<'_> {
     fn nothing(&self) -> Result<(String, Value), Failure> {
         let target = self.target;
         let tags = self.repo.record_tags(target)?;
+        let beside = self.beside()?;
+        if tags.is_empty() && !beside.is_empty() {
+            let mut failure = Failure::refused(format!("{target} has no record, and refs that are none"));
+            failure.why = beside;
+            return Err(failure);
+        }
         match tags.is_empty() && !self.wanted.iter().any(|name| name.target == *target) {
             true => Ok((
                 format!("{target}: no record\n"),
@@ -243,6 +262,14 @@ impl Question<'_> {
                 "{target} has record tags, but no ledger that holds them"
             ))),
         }
+    }
+
+    /// What stands beside the records and is none: strange names, and pending records that do not hold.
+    fn beside(&self) -> Result<Vec<String>, Failure> {
+        let strange = self.repo.strange_refs(Some(self.target))?;
+        let pending = self.repo.broken_pending(self.target)?;
+        let pending = pending.iter().map(|(_, failure)| failure.on_one_line());
+        Ok(strange.iter().map(ToString::to_string).chain(pending).collect())
     }
 
     /// What the refs here say against the chain.

@@ -10,7 +10,9 @@ use crate::failure::{Exit, Failure, Reason};
 use crate::git::{PushError, RecordSet, RemoteRefs, Repo, Trusted};
 use crate::host::{Remote, supervisor};
 use crate::nix::{self, StorePath};
-use crate::record::{Draft, Evidence, Kind, Ledger, Oid, OnHost, Record, RecordName, Secrets, Target, Utc};
+use crate::record::{
+    Defect, Draft, Evidence, Kind, Ledger, Oid, OnHost, Record, RecordName, Secrets, Target, Utc,
+};
 
 /// What a record says beside its evidence.
 pub struct Marking<'a> {
@@ -73,7 +75,7 @@ impl Marking<'_> {
             (seq, Some(link))
         });
         let now = OffsetDateTime::now_utc();
-        let (_, skew) = Utc::behind(now, previous.as_ref().map(|link| link.name.utc));
+        let skew = Utc::behind(now, previous.as_ref().map(|link| link.name.utc)).map_or(0, |(_, skew)| skew);
         if skew > 60 {
             log.warn(format!("the clock here stands {skew} s behind the last record"));
         }
@@ -100,9 +102,13 @@ impl Marking<'_> {
         let raw = self.repo.sign(&draft.payload())?;
         let oid = self.repo.write_tag(&raw)?;
         // What is written is read back with the reader's own strictness before anything points at it.
-        Record::parse(oid, &raw, Some(&draft.name().ref_name())).map_err(|defect| {
+        let broken = |defect: Defect| {
             Failure::failed(Reason::Record, "the record that was made breaks a rule").why(defect.to_string())
-        })?;
+        };
+        let record = Record::parse(oid, &raw, Some(&draft.name().ref_name())).map_err(broken)?;
+        let before = ledger.map_or(&[][..], Ledger::records);
+        let chain = std::iter::once(&record).chain(before.iter().rev()).cloned();
+        self.repo.judge(Ledger::new(chain.collect()).map_err(broken)?)?;
         self.repo.set_pending(&self.target, seq, &oid)?;
         Ok(Made {
             name: draft.name(),
@@ -275,18 +281,26 @@ pub async fn forget_on_target(
 
 /// The name of a record of `commit` that follows `ledger`: `named`, when it was chosen before and still follows; else
 /// that of now.
+///
+/// # Errors
+/// Exit 3: the newest record is of the last second that a name can hold.
 pub fn name_after(
     ledger: Option<&Ledger>,
     target: &Target,
     commit: &Oid,
     named: Option<&RecordName>,
-) -> RecordName {
+) -> Result<RecordName, Failure> {
     let previous = ledger.map(|ledger| ledger.head().name.utc);
-    let (now, _) = Utc::behind(OffsetDateTime::now_utc(), previous);
+    let (now, _) = Utc::behind(OffsetDateTime::now_utc(), previous).ok_or_else(|| {
+        let head = ledger.map_or(String::new(), |ledger| ledger.head().name.to_string());
+        Failure::refused(format!("no record of {target} can follow {head}: no later time can be named"))
+            .why("its clock was wrong, or somebody made it by hand; whoever may write to the remote without its hooks takes it back")
+            .next(format!("git nixgate show {head}"))
+    })?;
     let utc = named
         .map(|name| name.utc)
         .filter(|utc| previous.is_none_or(|previous| previous < *utc));
-    RecordName::new(target.clone(), utc.unwrap_or(now), commit)
+    Ok(RecordName::new(target.clone(), utc.unwrap_or(now), commit))
 }
 
 /// Takes back what [`root_on_builder`] made for a record that there is not. Best effort: it costs disk.

@@ -28,14 +28,42 @@ impl Repo {
             true => None,
             false => self.ledger_head(target, Which::Local)?,
         };
-        let Some(local) = local else { return Ok(pending) };
         let mut waiting = Vec::new();
         for p in pending {
+            if self.ledger(target, Which::At(p.oid)).is_err() {
+                continue;
+            }
+            let Some(local) = local else {
+                waiting.push(p);
+                continue;
+            };
             if self.continues(target, p.oid, local)? || self.continues(target, local, p.oid)? {
                 waiting.push(p);
             }
         }
         Ok(waiting)
+    }
+
+    /// The pending records whose chain does not hold: none of them can ever be published, and no command goes by them.
+    /// Each with the command that lets go of it.
+    ///
+    /// # Errors
+    /// The refs cannot be listed.
+    pub fn broken_pending(&self, target: &Target) -> Result<Vec<(Pending, Failure)>, Failure> {
+        let broken = |p: Pending| {
+            let failure = self.ledger(target, Which::At(p.oid)).err()?;
+            let name = pending_ref(target, p.seq);
+            let mut said = Failure::refused(format!(
+                "the pending record {} of {target} does not hold: it cannot be published",
+                p.seq
+            ));
+            said.why = failure.why;
+            Some((
+                p.clone(),
+                said.next(format!("git update-ref -d {name} {}", p.oid)),
+            ))
+        };
+        Ok(self.pending(target)?.into_iter().filter_map(broken).collect())
     }
 
     /// The ledger here; in a clone that has records and no ledger, the head of their chain.
@@ -111,8 +139,10 @@ impl Repo {
             .map(|p| (p.oid, Some(p)))
             .chain(local.map(|oid| (oid, None)))
         {
-            let Some(ours) = self.ledger(target, Which::At(oid))? else {
-                continue;
+            let ours = match (self.ledger(target, Which::At(oid)), waits) {
+                (Ok(Some(ours)), _) => ours,
+                (Ok(None), _) | (Err(_), Some(_)) => continue,
+                (Err(failure), None) => return Err(failure),
             };
             let losers = losers(&ours, &theirs);
             if !losers.is_empty() {

@@ -137,6 +137,13 @@ impl Repo {
                 )),
             }
         }
+        let strange = refs.strange.iter().chain(&refs.blocking);
+        defects.extend(strange.map(|name| {
+            Defect::new(
+                "name",
+                format!("{name} there is the name of no record, pointer or ledger"),
+            )
+        }));
         let known = |name: &RecordName| ledger.as_ref().is_some_and(|l| l.get(name).is_some());
         let strangers = refs.records.keys().filter(|name| !known(name));
         defects.extend(strangers.map(|name| {
@@ -148,26 +155,58 @@ impl Repo {
         Ok(defects)
     }
 
-    /// The target's record tags, oldest name first. A name that is none is a defect.
+    /// The target's record tags, oldest name first. A name that no record has is [`Repo::strange_refs`]'.
     pub fn record_tags(&self, target: &Target) -> Result<Vec<(RecordName, Oid)>, Failure> {
         let mut tags = Vec::new();
         for (name, oid) in self.references(&format!("refs/tags/release/{target}/"))? {
-            let name: RecordName = name
-                .strip_prefix("refs/tags/")
-                .unwrap_or(&name)
-                .parse()
-                .map_err(|why: String| bad_record(target, &Defect::new("name", why)))?;
-            tags.push((name, oid));
+            let name = name.strip_prefix("refs/tags/").unwrap_or(&name);
+            tags.extend(name.parse().ok().map(|name: RecordName| (name, oid)));
         }
         tags.sort();
         Ok(tags)
+    }
+
+    /// Refs among those of records that are no record's, pointer's or ledger's: of this target, or, with none, of nobody
+    /// who can be a target. They stand in nobody's way while they are here, so no command but `verify` is kept from its
+    /// work by them.
+    ///
+    /// # Errors
+    /// The refs cannot be listed.
+    pub fn strange_refs(&self, target: Option<&Target>) -> Result<Vec<Defect>, Failure> {
+        let mut strange = Vec::new();
+        for space in ["refs/tags/release", "refs/heads/release", "refs/nixgate/ledger"] {
+            if target.is_none() && self.reference(space)?.is_some() {
+                strange.push(space.to_owned());
+            }
+            for (name, _) in self.references(&format!("{space}/"))? {
+                let rest = &name[space.len() + 1..];
+                let (owner, below) = rest.split_once('/').map_or((rest, None), |(a, b)| (a, Some(b)));
+                let owner = owner.parse::<Target>().ok();
+                let good = match (&owner, below) {
+                    (None, _) => false,
+                    (Some(owner), Some(leaf)) => {
+                        space == "refs/tags/release" && RecordName::from_leaf(owner, leaf).is_ok()
+                    }
+                    (Some(_), None) => space != "refs/tags/release",
+                };
+                if !good && owner.as_ref() == target {
+                    strange.push(name);
+                }
+            }
+        }
+        let defect = |name: String| {
+            let why = format!("{name} is the name of no record, pointer or ledger: git update-ref -d {name}");
+            Defect::new("name", why)
+        };
+        Ok(strange.into_iter().map(defect).collect())
     }
 
     /// Every target that has a ledger or a record here, published or not.
     pub fn targets(&self) -> Result<Vec<Target>, Failure> {
         let mut targets = std::collections::BTreeSet::new();
         for (name, _) in self.references("refs/nixgate/ledger/")? {
-            targets.extend(name.rsplit('/').next().and_then(|t| t.parse::<Target>().ok()));
+            let name = name.strip_prefix("refs/nixgate/ledger/");
+            targets.extend(name.and_then(|t| t.parse::<Target>().ok()));
         }
         for (name, _) in self.references("refs/nixgate/remotes/")? {
             targets.extend(

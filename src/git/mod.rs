@@ -8,6 +8,7 @@ mod history;
 mod hooks;
 mod journal;
 mod ledger;
+mod outside;
 pub mod program;
 mod publish;
 mod refs;

@@ -33,6 +33,17 @@ pub(super) fn change(name: &str, new: Option<Oid>, old: Option<Oid>, zero: Oid) 
     }
 }
 
+/// Names that leave no room for the refs of a target below them.
+pub(super) fn bare(target: &Target) -> [String; 5] {
+    [
+        "refs/heads/release".to_owned(),
+        "refs/tags/release".to_owned(),
+        format!("refs/tags/release/{target}"),
+        "refs/nixgate".to_owned(),
+        "refs/nixgate/ledger".to_owned(),
+    ]
+}
+
 impl Repo {
     /// Stores a tag object, checked by git's own rules. It is reachable from nothing until [`Repo::set_pending`].
     pub fn write_tag(&self, raw: &[u8]) -> Result<Oid, Failure> {
@@ -76,7 +87,10 @@ impl Repo {
         if old == Some(*oid) {
             return Ok(());
         }
-        if let Some(old) = old {
+        // One that does not hold can never be published: it makes room.
+        if let Some(old) = old
+            && self.ledger(target, Which::At(old)).is_ok()
+        {
             return Err(Failure::refused(format!(
                 "record {seq} of {target} is made already and waits to be published"
             ))
@@ -85,7 +99,7 @@ impl Repo {
         }
         self.transaction(
             "the record cannot be kept as pending",
-            &[change(&name, Some(*oid), None, self.zero())],
+            &[change(&name, Some(*oid), old, self.zero())],
         )
     }
 
@@ -284,20 +298,23 @@ impl Repo {
     /// Local refs that stand in the way of the target's refs, by name.
     pub fn blocking_refs(&self, target: &Target) -> Result<Vec<String>, Failure> {
         let mut found = Vec::new();
-        for name in [
-            "refs/heads/release",
-            "refs/tags/release",
-            &format!("refs/tags/release/{target}"),
-        ] {
-            if self.reference(name)?.is_some() {
-                found.push(name.to_owned());
+        for name in bare(target) {
+            if self.reference(&name)?.is_some() {
+                found.push(name);
             }
         }
-        found.extend(
-            self.references(&format!("refs/heads/release/{target}/"))?
-                .into_iter()
-                .map(|(name, _)| name),
-        );
+        for name in [
+            "refs/nixgate/pending".to_owned(),
+            format!("refs/nixgate/pending/{target}"),
+        ] {
+            if self.reference(&name)?.is_some() {
+                found.push(name);
+            }
+        }
+        for below in [rules::pointer_ref(target), rules::ledger_ref(target)] {
+            let refs = self.references(&format!("{below}/"))?;
+            found.extend(refs.into_iter().map(|(name, _)| name));
+        }
         Ok(found)
     }
 }

@@ -20,9 +20,10 @@ pub struct RemoteRefs {
     pub ledger: Option<Oid>,
     /// The target's record tags.
     pub records: BTreeMap<RecordName, Oid>,
-    /// Refs that stand where the target's refs have to go: a branch `release`, a branch below the pointer, a tag that is
-    /// no record.
+    /// Refs that stand where the target's refs have to go: a branch `release`, a branch below the pointer.
     pub blocking: Vec<String>,
+    /// Tags beside its records that are none. They are in nobody's way.
+    pub strange: Vec<String>,
 }
 
 /// What a fetch found.
@@ -126,24 +127,12 @@ impl Repo {
     pub async fn remote_state(&self, remote: &str, target: &Target) -> Result<RemoteRefs, Failure> {
         let place = self.read_place(remote)?;
         let (pointer, ledger) = (rules::pointer_ref(target), rules::ledger_ref(target));
-        let (below, tag, tags) = (
-            format!("{pointer}/*"),
-            format!("refs/tags/release/{target}"),
-            format!("refs/tags/release/{target}/*"),
-        );
-        let args = [
-            "ls-remote",
-            "--refs",
-            "--quiet",
-            &place,
-            "refs/heads/release",
-            &pointer,
-            &below,
-            "refs/tags/release",
-            &tag,
-            &tags,
-            &ledger,
-        ];
+        let (below, beneath) = (format!("{pointer}/*"), format!("{ledger}/*"));
+        let tags = format!("refs/tags/release/{target}/*");
+        let bare = super::refs::bare(target);
+        let mut args = vec!["ls-remote", "--refs", "--quiet", &place];
+        args.extend(bare.iter().map(String::as_str));
+        args.extend([&pointer, &below, &tags, &ledger, &beneath].map(String::as_str));
         let output = self.talk(remote, &args, self.network).await?;
         if !output.ok() {
             return Err(unreachable(remote, output.lines()));
@@ -180,8 +169,17 @@ impl Repo {
         let whole = refs.records.keys().all(|name| here.contains_key(name));
         if !whole || self.reference(&tracking)? != refs.ledger {
             let place = self.read_place(remote)?;
-            let tags = format!("refs/tags/release/{target}/*:refs/tags/release/{target}/*");
             let ledger = format!("+{}:{tracking}", rules::ledger_ref(target));
+            // A strange tag beside them may be another here, and would keep the records from coming.
+            let tags: Vec<String> = match refs.strange.is_empty() {
+                true => vec![format!(
+                    "refs/tags/release/{target}/*:refs/tags/release/{target}/*"
+                )],
+                false => {
+                    let new = refs.records.keys().filter(|name| !here.contains_key(name));
+                    new.map(|name| format!("{0}:{0}", name.ref_name())).collect()
+                }
+            };
             let mut args = vec![
                 "fetch",
                 "--quiet",
@@ -193,14 +191,17 @@ impl Repo {
                 "--no-auto-maintenance",
                 "--refmap=",
                 &place,
-                &tags,
             ];
+            args.extend(tags.iter().map(String::as_str));
             if refs.ledger.is_some() {
                 args.push(&ledger);
             }
-            let output = self.talk(remote, &args, self.network).await?;
-            if !output.ok() {
-                return Err(unreachable(remote, output.lines()));
+            // With nothing named, git would fetch what its configuration names.
+            if !tags.is_empty() || refs.ledger.is_some() {
+                let output = self.talk(remote, &args, self.network).await?;
+                if !output.ok() {
+                    return Err(unreachable(remote, output.lines()));
+                }
             }
             if refs.ledger.is_none()
                 && let Some(old) = self.reference(&tracking)?
@@ -321,7 +322,8 @@ pub(super) fn not_a_mirror(remote: &str) -> String {
 fn read_refs(text: &str, target: &Target) -> RemoteRefs {
     let mut refs = RemoteRefs::default();
     let (pointer, ledger) = (rules::pointer_ref(target), rules::ledger_ref(target));
-    let (below, tags) = (format!("{pointer}/"), format!("refs/tags/release/{target}/"));
+    let (below, beneath) = (format!("{pointer}/"), format!("{ledger}/"));
+    let (tags, bare) = (format!("refs/tags/release/{target}/"), super::refs::bare(target));
     for (oid, name) in text.lines().filter_map(|line| line.split_once('\t')) {
         let Some(oid) = parse::oid(oid) else { continue };
         if name == pointer {
@@ -333,12 +335,11 @@ fn read_refs(text: &str, target: &Target) -> RemoteRefs {
                 Ok(record) => {
                     refs.records.insert(record, oid);
                 }
-                Err(_) => refs.blocking.push(name.to_owned()),
+                Err(_) => refs.strange.push(name.to_owned()),
             }
         } else if name.starts_with(&below)
-            || name == "refs/heads/release"
-            || name == "refs/tags/release"
-            || name == tags.trim_end_matches('/')
+            || name.starts_with(&beneath)
+            || bare.iter().any(|bare| bare == name)
         {
             refs.blocking.push(name.to_owned());
         }

@@ -29,6 +29,8 @@ pub struct Repo {
     pub(super) network: std::time::Duration,
     /// Where each remote is pushed to, once git was asked.
     pub(super) push_urls: std::sync::Arc<std::sync::Mutex<std::collections::BTreeMap<String, String>>>,
+    /// Its work trees, once git was asked, without symbolic links.
+    pub(super) trees: std::sync::Arc<std::sync::OnceLock<Vec<PathBuf>>>,
     /// Who makes records, once git was asked.
     pub(super) who: std::sync::Arc<std::sync::OnceLock<super::sign::Identity>>,
 }
@@ -103,6 +105,7 @@ impl Repo {
             quarantine,
             network: super::program::NETWORK,
             push_urls: std::sync::Arc::default(),
+            trees: Default::default(),
             who: Default::default(),
         })
     }

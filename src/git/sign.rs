@@ -93,6 +93,16 @@ impl Repo {
                     .next("git config gpg.format ssh"));
             }
         };
+        let keys: &[&str] = match format {
+            Format::OpenPgp => &["gpg.openpgp.program", "gpg.program"],
+            Format::X509 => &["gpg.x509.program"],
+            Format::Ssh => &["gpg.ssh.program"],
+        };
+        if let Some(why) = keys.iter().find_map(|key| self.pulled(key)) {
+            return Err(
+                Failure::config("the program that signs tags can be changed by a pulled commit").why(why),
+            );
+        }
         let key = match config.get("user.signingKey").filter(|key| !key.is_empty()) {
             Some(key) => key.to_owned(),
             None if format == Format::Ssh => self.default_ssh_key(&config)?,

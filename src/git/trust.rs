@@ -1,7 +1,7 @@
 //! Whose records count in this repository. Git's own configuration says so, on the machine that judges; what a commit's
 //! `.nixgate.toml` asks for can only be stricter. Nothing of it is ever read from the commit under judgement.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::repo::Repo;
 use super::sign::home;
@@ -60,10 +60,10 @@ impl Trust {
 }
 
 impl Signers {
-    /// Reads the file, which must lie outside of the work tree: what is pulled names nobody.
+    /// Reads the file, which must lie outside of every work tree: what is pulled names nobody.
     ///
     /// # Errors
-    /// It cannot be read, is no absolute path, or lies in the work tree (exit 2).
+    /// It cannot be read, is no absolute path, or lies in a work tree of this repository (exit 2).
     pub fn read(repo: &Repo, path: &str) -> Result<Signers, Failure> {
         let path = PathBuf::from(home(path));
         let shown = path.display();
@@ -78,13 +78,9 @@ impl Signers {
                 .why(error.to_string())
                 .next(next)
         })?;
-        let inside = |dir: Option<&Path>| {
-            dir.and_then(|dir| dir.canonicalize().ok())
-                .is_some_and(|dir| real.starts_with(dir))
-        };
-        if inside(repo.work_tree()) {
+        if repo.leads_into_a_work_tree(&path) {
             return Err(
-                Failure::config(format!("the signers file {shown} lies in the work tree"))
+                Failure::config(format!("the signers file {shown} lies in a work tree"))
                     .why("who may release is not for the repository to say")
                     .next(next),
             );
@@ -198,12 +194,29 @@ impl Repo {
         reason = "private: the signers, for one call of git"
     )]
     fn verify_tag(&self, record: &Record, signers: Option<&Signers>) -> Result<Signed, String> {
+        // A revoked key must stay revoked, and a program is run.
+        let keys: &[&str] = match record.signature {
+            Signature::Ssh => &["gpg.ssh.revocationFile", "gpg.ssh.program"],
+            _ => &["gpg.program", "gpg.openpgp.program", "gpg.x509.program"],
+        };
+        if let Some(why) = keys.iter().find_map(|key| self.pulled(key)) {
+            return Err(why);
+        }
+        let pulled = match (record.signature, signers) {
+            (Signature::Ssh, None) => self.pulled("gpg.ssh.allowedSignersFile"),
+            _ => None,
+        };
+        // Whoever a pulled file names is nobody.
+        let listed = match &pulled {
+            Some(_) => Some(""),
+            None => signers.map(|signers| signers.ssh.as_str()),
+        };
         let mut args: Vec<std::ffi::OsString> = Vec::new();
         // Lives until git has ended.
         let _file;
-        if let Some(signers) = signers {
+        if let Some(listed) = listed {
             let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
-            std::fs::write(file.path(), &signers.ssh).map_err(|error| error.to_string())?;
+            std::fs::write(file.path(), listed).map_err(|error| error.to_string())?;
             let mut pair = std::ffi::OsString::from("gpg.ssh.allowedSignersFile=");
             pair.push(file.path());
             args.extend(["-c".into(), pair]);
@@ -233,6 +246,7 @@ impl Repo {
             let told = |line: &&String| !line.starts_with("[GNUPG:]") && !line.starts_with("Good ");
             let last = lines.iter().rfind(told).cloned();
             return match unknown.iter().find(|words| said.contains(**words)) {
+                Some(_) if pulled.is_some() => Ok(Signed::Unchecked(pulled.unwrap_or_default())),
                 Some(&"NO_PUBKEY") => Ok(Signed::Unchecked("gpg does not know the key".into())),
                 Some(&"No principal matched") => {
                     Ok(Signed::Unchecked("nobody who is listed has that key".into()))

@@ -2,7 +2,6 @@
 //! chain is known by the id of its newest record's tag object, which covers every byte of all of them; what may change
 //! beside it, the refs, is looked at each time.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::released::Demand;
@@ -143,17 +142,7 @@ impl Repo {
         let Some(named) = config.get(key) else {
             return Some(None);
         };
-        // A home, a prefix or a mark before it is git's to read.
-        let path = match named.starts_with(['~', '%', ':']) {
-            true => {
-                let args = ["config", "--get", "--type=path", "-z", key];
-                let output = self.program.run(&args, b"").ok().filter(|output| output.ok())?;
-                PathBuf::from(std::ffi::OsStr::from_bytes(output.stdout.strip_suffix(b"\0")?))
-            }
-            false => PathBuf::from(named),
-        };
-        // An absolute one stays as it is.
-        let path = self.program.cwd().join(path);
+        let path = self.named_path(key, named)?;
         Some(Some(sha256_hex(&std::fs::read(path).ok()?)))
     }
 

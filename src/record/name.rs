@@ -84,15 +84,16 @@ impl Utc {
     }
 
     /// The time of a record made now behind `previous`: the later of now and its predecessor's plus one second. The
-    /// second value is how many seconds the clock stands behind the predecessor (0 if it does not).
-    pub fn behind(now: OffsetDateTime, previous: Option<Utc>) -> (Utc, u64) {
+    /// second value is how many seconds the clock stands behind the predecessor (0 if it does not). `None`: no name can
+    /// hold a later time.
+    pub fn behind(now: OffsetDateTime, previous: Option<Utc>) -> Option<(Utc, u64)> {
         let now = Utc::new(now);
         match previous {
             Some(previous) if now <= previous => {
                 let skew = u64::try_from(previous.unix() - now.unix()).unwrap_or(0);
-                (Utc::from_unix(previous.unix() + 1).unwrap_or(previous), skew)
+                Some((Utc::from_unix(previous.unix() + 1)?, skew))
             }
-            _ => (now, 0),
+            _ => Some((now, 0)),
         }
     }
 }

@@ -157,12 +157,7 @@ pub(super) fn name(
     named: Option<&RecordName>,
 ) -> Result<RecordName, Failure> {
     let ledger = resolve::own_ledger(run.world.repo, &run.target)?;
-    Ok(known_good::name_after(
-        ledger.as_ref(),
-        &run.target,
-        &commit.id,
-        named,
-    ))
+    known_good::name_after(ledger.as_ref(), &run.target, &commit.id, named)
 }
 
 /// What came of the root on the builder: without one the run goes on, and its record says so.

@@ -48,22 +48,56 @@ pub(super) fn marking_possible(
     push: Result<(), Failure>,
 ) -> Result<(), Failure> {
     repo.try_sign()?;
-    let mut blocking = repo.blocking_refs(target)?;
+    if let Some(failure) = in_the_way(repo, target, remote)? {
+        return Err(failure);
+    }
     if let RemoteSide::Ready { name, refs } = remote {
         push?;
         refs.refuse_hidden(name, target)?;
-        blocking.extend(
-            refs.blocking
-                .iter()
-                .map(|reference| format!("{reference} on {name}")),
-        );
     }
-    if blocking.is_empty() {
-        return Ok(());
-    }
+    Ok(())
+}
+
+/// Refs that leave no room for those of the target, here and on the remote, with what takes each of them away.
+///
+/// # Errors
+/// The refs cannot be listed.
+pub(super) fn in_the_way(
+    repo: &Repo,
+    target: &Target,
+    remote: &RemoteSide,
+) -> Result<Option<Failure>, Failure> {
     let mut failure = Failure::refused(format!("refs stand where those of {target} have to go"));
-    failure.why = blocking;
-    Err(failure.next("rename them: git branch -m release OTHER-NAME"))
+    for reference in repo.blocking_refs(target)? {
+        failure = match reference.strip_prefix("refs/heads/") {
+            Some(branch) => failure.next(format!("git branch -m {branch} OTHER-NAME")),
+            None => failure.next(format!("git update-ref -d {reference}")),
+        };
+        failure.why.push(reference);
+    }
+    if let RemoteSide::Ready { name, refs } = remote {
+        for reference in &refs.blocking {
+            failure.why.push(format!("{reference} on {name}"));
+            failure = failure.next(match reference.strip_prefix("refs/heads/") {
+                Some(branch) => format!(
+                    "git push {name} {name}/{branch}:refs/heads/OTHER-NAME :{reference}    # renames it there"
+                ),
+                None => format!("git push {name} :{reference}    # deletes it there"),
+            });
+        }
+    }
+    Ok((!failure.why.is_empty()).then_some(failure))
+}
+
+/// Names the pending records that do not hold: the next record takes their place.
+///
+/// # Errors
+/// The refs cannot be listed.
+pub(super) fn pending_broken(run: &Run<'_>) -> Result<(), Failure> {
+    for (_, failure) in run.world.repo.broken_pending(&run.target)? {
+        run.log.note(failure.on_one_line());
+    }
+    Ok(())
 }
 
 /// While the current record is a rollback, a release must say that it mends what was withdrawn.

@@ -10,14 +10,14 @@ use super::carried::{self, Knowingly};
 use super::deliver::{Delivery, Options, Outcome, deliver};
 use super::journal::Verb;
 use super::product::{self, Bench, Order};
-use super::refusals::{away, marking_possible, refuse_unfixed};
+use super::refusals::{away, marking_possible, pending_broken, refuse_unfixed};
 use super::supersede::Newer;
 use super::{Run, World, hooks, reach, resolve};
 use crate::check::CheckSet;
 use crate::config::{Config, Settings};
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
-use crate::gate::known_good::RemoteSide;
+use crate::gate::known_good::{self, RemoteSide};
 use crate::gate::preflight::{self, Fit, Rules};
 use crate::gate::{GateLog, Place, build, store_of};
 use crate::git::{Commit, Released, Repo, Trusted};
@@ -414,6 +414,8 @@ async fn judged(
     let trusted = resolve::own_trusted(repo, &target)?;
     let ledger = trusted.as_deref();
     if verb == Verb::Release {
+        pending_broken(run)?;
+        known_good::name_after(ledger, &target, &commit.id, None)?;
         super::trust::refuse_unsigned(repo, settings, ledger)?;
     }
     resolve::refuse_rewind(repo, ledger, commit, &target)?;

@@ -11,13 +11,14 @@ use super::deliver::{Delivery, Options, Outcome, deliver};
 use super::early::{Host, guess, read};
 use super::journal::Verb;
 use super::rebuild::rebuild;
+use super::refusals::{in_the_way, pending_broken};
 use super::registered::Recorded;
 use super::rehearse::Home;
 use super::{Run, World, reach, resolve};
 use crate::config::Settings;
 use crate::event::Gate;
 use crate::failure::{Exit, Failure};
-use crate::gate::known_good::RemoteSide;
+use crate::gate::known_good::{self, RemoteSide};
 use crate::gate::preflight::{self, Rules};
 use crate::git::Trusted;
 use crate::host::{Endpoint, Facts, RunDir};
@@ -102,6 +103,9 @@ async fn go(
         );
     };
     let ledger = repo.judge(ledger)?;
+    if mode == Mode::Real {
+        known_good::name_after(Some(&ledger), target, &ledger.head().commit, None)?;
+    }
     let by = repo.committer()?.to_string();
     let journal = if mode == Mode::Check { Verb::Check } else { verb };
     let mut run = Run::new(world, target, journal, &ledger.head().commit.to_string(), by);
@@ -177,6 +181,16 @@ async fn drive(
     };
     let fit = reading.judged(&mut run.log, target.as_str(), &rules).await?;
     if mode == Mode::Real {
+        // The way back is not refused for what its record may meet.
+        if let Some(failure) = in_the_way(repo, &target, &remote)? {
+            run.log.warn(format!(
+                "the record of this run will wait here: {}: {}",
+                failure.what,
+                failure.why.join(", ")
+            ));
+            failure.next.iter().for_each(|next| run.log.note(next.clone()));
+        }
+        pending_broken(run)?;
         super::trust::refuse_unsigned(repo, settings, Some(ledger))?;
         repo.try_sign()?;
     }

@@ -3,6 +3,7 @@
 //! `snapshots/attacks.snap`.
 
 mod scene;
+mod strange;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;

@@ -49,7 +49,7 @@ fn step_nine(work: &Work, side: &RemoteSide) -> Published {
     }
     let named = name_after(ledger.as_ref(), &cortex, &commit.id, None);
     let made = marking
-        .make(&mut log, ledger.as_ref(), named.utc, proven)
+        .make(&mut log, ledger.as_ref(), named.unwrap().utc, proven)
         .unwrap();
     wait(marking.publish(&mut log, &made, side)).unwrap()
 }

@@ -415,7 +415,7 @@ pub fn draft(repo: &Repo, target: &Target, before: Option<&Ledger>, what: What) 
         }
     };
     let now = utc(NOON + i64::try_from(seq).unwrap());
-    let time = Utc::behind(now.time(), before.map(|l| l.head().time)).0;
+    let time = Utc::behind(now.time(), before.map(|l| l.head().time)).unwrap().0;
     let who = repo.committer().unwrap();
     Draft {
         target: target.clone(),
