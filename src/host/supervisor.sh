@@ -385,7 +385,7 @@ leave() {
 	h=$(holder_run)
 	[ "$h" != "$p_run" ] || alone rm -f "$base/holder"
 	case $s_state in
-	released | reverted) alone rm -f "$roots/tmp/$p_run" "$roots/tmp/$p_run+previous" ;;
+	released | reverted) alone rm -f "$roots/+tmp/$p_run" "$roots/+tmp/$p_run+previous" ;;
 	esac
 	exit 0
 }
@@ -425,9 +425,9 @@ hold)
 	exec 3<>"$dir/fifo"
 	fifo=1
 	# A link that dangles roots its path from the moment it becomes valid.
-	[ -d "$roots/tmp" ] || alone mkdir -p "$roots/tmp"
-	alone ln -sfn "$p_candidate" "$roots/tmp/$p_run"
-	alone ln -sfn "$p_previous" "$roots/tmp/$p_run+previous"
+	[ -d "$roots/+tmp" ] || alone mkdir -p "$roots/+tmp"
+	alone ln -sfn "$p_candidate" "$roots/+tmp/$p_run"
+	alone ln -sfn "$p_previous" "$roots/+tmp/$p_run+previous"
 	look
 	s_running0=$running s_profile0=$profile s_boot0=$boot s_loader0=$loader s_generation0=$generation
 	s_state=holding

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// ours. What runs and what was booted have a root of their own for as long as it takes: that the system keeps them is the
 /// system's business. `$1` a name for those.
 const COLLECT: &str = r#"set -e
-roots=/nix/var/nix/gcroots/nixgate/tmp
+roots=/nix/var/nix/gcroots/nixgate/+tmp
 mkdir -p "$roots"
 trap 'rm -f "$roots/$1+running" "$roots/$1+booted"' EXIT
 for kind in running booted; do

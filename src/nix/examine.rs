@@ -16,7 +16,7 @@ use std::time::Duration;
 const EXAMINE: &str = include_str!("examine.sh");
 
 /// Something that keeps a closure: `running`, `booted`, `profile`, `record`, or a root's name below
-/// `gcroots/nixgate/` (`cortex/before-first`, `tmp/<run>`).
+/// `gcroots/nixgate/` (`cortex/before-first`, `+tmp/<run>`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Keeper {
     pub name: String,
@@ -205,7 +205,7 @@ impl Examined {
         for keeper in &self.keepers {
             if self.unregistered.contains(&keeper.path) {
                 // The candidate of a run whose copy is on its way.
-                if keeper.name.starts_with("tmp/") {
+                if keeper.name.starts_with("+tmp/") {
                     continue;
                 }
                 need(&keeper.path, Fault::Unregistered, &keeper.name);
@@ -312,7 +312,7 @@ mod tests {
         let whole = parse(&answer("database ok\n")).unwrap();
         assert!(whole.judge(same).is_whole());
         let text = answer(&format!(
-            "root tmp/r {}\nroot cortex/r {}\nunregistered {}\n",
+            "root +tmp/r {}\nroot cortex/r {}\nunregistered {}\n",
             path('f'),
             path('f'),
             path('f')

@@ -17,7 +17,7 @@ root() {
 	root booted "$(readlink -f /run/booted-system || :)"
 	root profile "$(readlink -f /nix/var/nix/profiles/system || :)"
 	root record "$3"
-	for l in "$roots/$1"/* "$roots/tmp"/*; do
+	for l in "$roots/$1"/* "$roots/+tmp"/*; do
 		[ -L "$l" ] || continue
 		root "${l#"$roots/"}" "$(readlink "$l")"
 	done

@@ -188,7 +188,7 @@ impl Lab {
             host,
             "systemctl list-units --all --no-legend --plain 'nixgate-*'
              pgrep -af '[s]upervisor.sh'
-             ls /nix/var/nix/gcroots/nixgate/tmp 2>/dev/null",
+             ls /nix/var/nix/gcroots/nixgate/+tmp 2>/dev/null",
         );
         assert_eq!(left.trim(), "", "left on {host}");
     }

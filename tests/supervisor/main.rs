@@ -168,7 +168,7 @@ async fn a_host_that_changed_since_preflight_is_not_held() {
     // It is let go at once, and nothing of it stays.
     let run = &trial.plan.run;
     let look = format!(
-        "ls -d /run/nixgate/{run} /nix/var/nix/gcroots/nixgate/tmp/{run} 2>/dev/null; flock -n /run/nixgate/lock echo free"
+        "ls -d /run/nixgate/{run} /nix/var/nix/gcroots/nixgate/+tmp/{run} 2>/dev/null; flock -n /run/nixgate/lock echo free"
     );
     assert_eq!(lab.try_sh("cortex", &look).trim(), "free");
 }

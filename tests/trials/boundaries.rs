@@ -213,7 +213,7 @@ fn at_boundary(lab: &Lab, fault: Fault, verb: Verb, number: u32) -> Option<Row> 
         && !root(
             lab,
             "cortex",
-            "ls /nix/var/nix/gcroots/nixgate/tmp 2>/dev/null; :",
+            "ls /nix/var/nix/gcroots/nixgate/+tmp 2>/dev/null; :",
         )
         .is_empty()
     {

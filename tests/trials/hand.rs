@@ -99,7 +99,7 @@ pub fn nothing_left(lab: &Lab, host: &str, within: Duration) {
         host,
         "[ -z \"$(systemctl list-units --all --plain --no-legend 'nixgate-*')\" ] && { [ ! -e /run/nixgate/lock ] || flock -n /run/nixgate/lock true; } && \
          [ ! -e /run/nixgate/holder ] && [ -z \"$(ls /run/nixgate 2>/dev/null | grep -v -e '^lock$')\" ] && \
-         [ -z \"$(ls /nix/var/nix/gcroots/nixgate/tmp 2>/dev/null)\" ] && ! pgrep -f 'supervisor[.]sh' >/dev/null",
+         [ -z \"$(ls /nix/var/nix/gcroots/nixgate/+tmp 2>/dev/null)\" ] && ! pgrep -f 'supervisor[.]sh' >/dev/null",
         within,
     );
 }

@@ -109,7 +109,7 @@ fn s3_13_gc_makes_room_and_takes_nothing_that_is_needed() {
     assert_eq!(lab.running_system("cortex"), one);
     expect(&lab, 0, &["rollback", "cortex", "--to", "before-first"]);
     assert_eq!(
-        must(&lab, "cortex", "root", "ls /nix/var/nix/gcroots/nixgate/tmp"),
+        must(&lab, "cortex", "root", "ls /nix/var/nix/gcroots/nixgate/+tmp"),
         ""
     );
 }

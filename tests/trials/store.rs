@@ -32,7 +32,7 @@ fn leftovers(lab: &Lab) -> String {
         lab,
         "cortex",
         "root",
-        "ls -d /var/tmp/nixgate-* /run/nixgate/2* /nix/var/nix/gcroots/nixgate/tmp/* 2>/dev/null; \
+        "ls -d /var/tmp/nixgate-* /run/nixgate/2* /nix/var/nix/gcroots/nixgate/+tmp/* 2>/dev/null; \
          systemctl list-units --all --plain --no-legend 'nixgate-*'; systemctl is-active nix-daemon.socket",
     )
 }

@@ -23,7 +23,9 @@ for d in "$base"/*/; do
 	[ ! -e "$d/kept" ] || systemctl stop "nixgate-${d##*/}-kept.service"
 	rm -rf "$d" && printf 'swept=%s\n' "$d"
 done
-for l in /nix/var/nix/gcroots/nixgate/tmp/*; do
+# No target can be named like the folder of these roots. Until now it was `tmp`, which one can: there only a run's own.
+g=/nix/var/nix/gcroots/nixgate
+for l in "$g"/+tmp/* "$g"/tmp/*T*Z-?????? "$g"/tmp/*T*Z-??????+previous; do
 	[ -L "$l" ] || continue
 	r=${l##*/}
 	r=${r%+previous}

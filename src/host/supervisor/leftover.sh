@@ -8,4 +8,4 @@ while :; do
 	[ $n -lt 150 ] || exit 1
 	if [ $n -lt 50 ]; then sleep 0.01; else sleep 0.05; fi
 done
-rm -rf "/run/nixgate/$1" "/nix/var/nix/gcroots/nixgate/tmp/$1" "/nix/var/nix/gcroots/nixgate/tmp/$1+previous"
+rm -rf "/run/nixgate/$1" "/nix/var/nix/gcroots/nixgate/+tmp/$1" "/nix/var/nix/gcroots/nixgate/+tmp/$1+previous"
