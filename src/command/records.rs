@@ -307,7 +307,7 @@ fn shown(repo: &Repo, ledger: &Ledger, record: &Record, ui: &Ui) -> ui::Outcome 
     let marks = Marks {
         current: ledger.on_host() == OnHost::Release(record.name.clone()),
         withdrawn: ledger.is_withdrawn(&record.name),
-        unpublished: record.seq + open > ledger.head().seq,
+        unpublished: record.seq.saturating_add(open) > ledger.head().seq,
     };
     ui.answer(
         &records::record(record, &marks, ui.answers),

@@ -63,14 +63,24 @@ impl Draft {
         put(&format!("object {}", self.commit));
         put("type commit");
         put(&format!("tag {}", self.name()));
-        let (name, mail) = (identity(&self.tagger_name), identity(&self.tagger_mail));
+        let (name, mail) = (
+            identity(&self.tagger_name, text::shown),
+            identity(&self.tagger_mail, text::shown),
+        );
         put(&format!("tagger {name} <{mail}> {} +0000", self.time.unix()));
         put("");
         let subject = self.secrets.redact(self.subject.trim());
         let name = self.name();
-        put(&headline(&name, self.kind, self.restores.as_ref(), &subject));
+        let shown = text::shown;
+        put(&headline(
+            &name,
+            self.kind,
+            self.restores.as_ref(),
+            &subject,
+            shown,
+        ));
         put("");
-        put(&prose(&name, self.kind, self.withdraws.len(), &told));
+        put(&prose(&name, self.kind, self.withdraws.len(), &told, shown));
         put("");
         put(BEGIN);
         put(&line);
@@ -98,8 +108,12 @@ impl Draft {
     }
 }
 
+/// How text from elsewhere is escaped: as it is now, or as it was when the first records were made.
+type Shown = fn(&str) -> String;
+const SPELLINGS: [Shown; 2] = [text::shown, text::shown_at_first];
+
 /// What the record does, in its first line; behind it, what its commit is about.
-fn headline(own: &RecordName, kind: Kind, restores: Option<&OnHost>, subject: &str) -> String {
+fn headline(own: &RecordName, kind: Kind, restores: Option<&OnHost>, subject: &str, shown: Shown) -> String {
     let target = &own.target;
     let what = match (kind, restores) {
         (Kind::Rollback, Some(OnHost::BeforeFirst)) => {
@@ -112,7 +126,7 @@ fn headline(own: &RecordName, kind: Kind, restores: Option<&OnHost>, subject: &s
         (Kind::Deploy, Some(OnHost::Release(name))) => format!("Deploy {} to {target}", name.leaf()),
         _ => format!("Release {target} at {}", own.short()),
     };
-    let subject = text::shown(subject);
+    let subject = shown(subject);
     if subject.is_empty() {
         what
     } else {
@@ -121,7 +135,7 @@ fn headline(own: &RecordName, kind: Kind, restores: Option<&OnHost>, subject: &s
 }
 
 /// The evidence in a few lines.
-fn prose(own: &RecordName, kind: Kind, withdraws: usize, e: &Evidence) -> String {
+fn prose(own: &RecordName, kind: Kind, withdraws: usize, e: &Evidence, shown: Shown) -> String {
     let target = &own.target;
     let mut lines = Vec::new();
     if !e.toplevel.is_empty() {
@@ -162,7 +176,7 @@ fn prose(own: &RecordName, kind: Kind, withdraws: usize, e: &Evidence) -> String
     if lines.is_empty() {
         lines.push(format!("{kind} of {target}"));
     }
-    let lines: Vec<String> = lines.iter().map(|line| text::prose(line)).collect();
+    let lines: Vec<String> = lines.iter().map(|line| text::prose_as(line, shown)).collect();
     lines.join("\n")
 }
 
@@ -170,11 +184,57 @@ impl Record {
     /// What nothing but its writer answers for: the first line behind what it must say, and a prose that is not the
     /// evidence's.
     pub(super) fn untold(&self) -> String {
-        let start = headline(&self.name, self.kind, self.restores.as_ref(), "");
+        let start = headline(&self.name, self.kind, self.restores.as_ref(), "", text::shown);
         let line = self.headline.strip_prefix(&start).unwrap_or(&self.headline);
-        let derived = prose(&self.name, self.kind, self.withdraws.len(), &self.evidence);
-        let prose = if self.prose == derived { "" } else { &self.prose };
+        let derived = SPELLINGS
+            .iter()
+            .any(|shown| self.prose == self.derived_prose(*shown));
+        let prose = if derived { "" } else { &self.prose };
         format!("{line}\n{prose}\n")
+    }
+
+    fn derived_prose(&self, shown: Shown) -> String {
+        prose(&self.name, self.kind, self.withdraws.len(), &self.evidence, shown)
+    }
+
+    /// Whether nothing in it is hidden from a reader.
+    ///
+    /// # Errors
+    /// The defect `control`: a character that formats or is not seen. [`Record::parse`] refuses those that act on a
+    /// terminal; records from before this rule hold others, so only what is new is judged by it.
+    pub fn seen(&self) -> Result<(), Defect> {
+        let texts = [&self.tagger_name, &self.tagger_mail, &self.headline, &self.prose];
+        let hidden = |text: &String| text.chars().find(|c| !text::plain(*c) && *c != '\n');
+        match texts.into_iter().find_map(hidden) {
+            None => Ok(()),
+            Some(c) => Err(Defect::new(
+                "control",
+                format!(
+                    "{} holds {}, a character that is not seen",
+                    self.name,
+                    c.escape_unicode()
+                ),
+            )),
+        }
+    }
+
+    /// The same record without what is there for people, for those who keep many and judge only the chain: first line,
+    /// prose, and of the evidence what no later record speaks of.
+    #[must_use]
+    pub(super) fn without_what_is_told(mut self) -> Record {
+        let evidence = std::mem::take(&mut self.evidence);
+        self.evidence = Evidence {
+            commit: evidence.commit,
+            tree: evidence.tree,
+            target: evidence.target,
+            toplevel: evidence.toplevel,
+            nar_hash: evidence.nar_hash,
+            closure_digest: evidence.closure_digest,
+            before: evidence.before,
+            ..Evidence::default()
+        };
+        (self.headline, self.prose) = (String::new(), String::new());
+        self
     }
 
     /// Whether the parts that are there for people (the first line, the prose, the tagger) say what the evidence and
@@ -191,10 +251,13 @@ impl Record {
             ))
         };
         let (name, restores) = (&self.name, self.restores.as_ref());
-        let start = headline(name, self.kind, restores, "");
+        let start = headline(name, self.kind, restores, "", text::shown);
         let compared = subject.filter(|_| !self.headline.contains(super::secrets::REDACTED));
+        let spelled = |good: &dyn Fn(Shown) -> bool| SPELLINGS.iter().any(|shown| good(*shown));
         let good = match compared {
-            Some(subject) => self.headline == headline(name, self.kind, restores, subject.trim()),
+            Some(subject) => {
+                spelled(&|shown| self.headline == headline(name, self.kind, restores, subject.trim(), shown))
+            }
             None => self
                 .headline
                 .strip_prefix(&start)
@@ -203,12 +266,15 @@ impl Record {
         if !good {
             return no("its commit and its trailers say in its first line");
         }
-        if self.prose != prose(name, self.kind, self.withdraws.len(), &self.evidence) {
+        if !spelled(&|shown| self.prose == self.derived_prose(shown)) {
             return no("its evidence says in its prose");
         }
         let by = self.evidence.by.rsplit_once(" <");
-        let tagger = by.map(|(who, mail)| (identity(who), identity(mail)));
-        if tagger != Some((self.tagger_name.clone(), self.tagger_mail.clone())) {
+        let says = |shown: Shown| {
+            let tagger = by.map(|(who, mail)| (identity(who, shown), identity(mail, shown)));
+            tagger == Some((self.tagger_name.clone(), self.tagger_mail.clone()))
+        };
+        if !spelled(&says) {
             return no("its evidence says of who made it");
         }
         Ok(())
@@ -248,8 +314,8 @@ fn summary(diff: &DiffEvidence) -> String {
 }
 
 /// A name or a mail as git allows it in a tagger line.
-fn identity(text: &str) -> String {
-    text::shown(text)
+fn identity(text: &str, shown: Shown) -> String {
+    shown(text)
         .chars()
         .filter(|c| !matches!(c, '<' | '>'))
         .collect::<String>()

@@ -260,9 +260,10 @@ impl Evidence {
         self.each_text(&mut |s| *s = secrets.redact(s));
     }
 
-    /// The sum of the gates' times.
+    /// The sum of the gates' times; whoever wrote them, it has an end.
     pub fn millis(&self) -> u64 {
-        self.gates.iter().map(|g| g.millis).sum()
+        let gates = self.gates.iter();
+        gates.fold(0, |sum, gate| sum.saturating_add(gate.millis))
     }
 
     fn statement(&self) -> Value {
@@ -346,7 +347,7 @@ impl Evidence {
 
     fn keep_at_most(&mut self, most: usize) {
         fn keep(list: &mut Vec<String>, most: usize, more: &mut u64) {
-            *more += list.len().saturating_sub(most) as u64;
+            *more = more.saturating_add(list.len().saturating_sub(most) as u64);
             list.truncate(most);
         }
         for gate in &mut self.gates {

@@ -34,7 +34,7 @@ pub fn link(newer: &Record, older: &Record) -> Result<(), Defect> {
             ),
         );
     }
-    if newer.seq != older.seq + 1 {
+    if older.seq.checked_add(1) != Some(newer.seq) {
         return no(
             "sequence",
             format!(
@@ -196,7 +196,7 @@ impl Ledger {
 
     /// The next record's sequence number and its link.
     pub fn next(&self) -> (u64, Link) {
-        (self.head().seq + 1, self.head().link())
+        (self.head().seq.saturating_add(1), self.head().link())
     }
 
     /// P(head): what the records say is on the host.

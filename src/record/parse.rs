@@ -16,6 +16,17 @@ use crate::event::Verdict;
 /// it; the rest is room for a rollback over thousands of releases.
 pub const LARGEST: usize = 1 << 20;
 
+/// The most bytes of its prose: it repeats lines of the evidence, which has at most 64 KiB, with a few words before each.
+pub const LARGEST_PROSE: usize = 1 << 17;
+
+/// The defect of a record with so many bytes.
+pub fn too_large(bytes: u64) -> Defect {
+    Defect::new(
+        "size",
+        format!("the record has {bytes} bytes, more than {LARGEST}"),
+    )
+}
+
 /// What is wrong with a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defect {
@@ -151,14 +162,11 @@ impl Record {
     /// Reads the raw content of a tag object. `ref_name` is the full ref under which it was found, if it was.
     pub fn parse(oid: Oid, raw: &[u8], ref_name: Option<&str>) -> Result<Record, Defect> {
         if raw.len() > LARGEST {
-            return Err(Defect::new(
-                "size",
-                format!("the record has {} bytes, more than {LARGEST}", raw.len()),
-            ));
+            return Err(too_large(raw.len() as u64));
         }
         let text =
             std::str::from_utf8(raw).map_err(|_| Defect::new("encoding", "the record is not UTF-8"))?;
-        if let Some(c) = text.chars().find(|c| !text::plain(*c) && *c != '\n') {
+        if let Some(c) = text.chars().find(|c| !text::plain_at_first(*c) && *c != '\n') {
             return Err(Defect::new(
                 "control",
                 format!(
@@ -188,6 +196,11 @@ impl Record {
         }
         let (body, signature) = split_armor(body)?;
         let body = Body::parse(body)?;
+        let told = body.headline.len() + body.prose.len();
+        if told > LARGEST_PROSE {
+            let why = format!("the record's prose has {told} bytes, more than {LARGEST_PROSE}");
+            return Err(Defect::new("size", why));
+        }
         let trailers = Trailers::parse(body.trailers, oid)?;
         let record = Record {
             oid,
@@ -274,6 +287,13 @@ impl Record {
         }
         if self.kind != Kind::Rollback && !self.withdraws.is_empty() {
             return no("kind", format!("a {} withdraws nothing", self.kind));
+        }
+        // There is one release at most for each record before it.
+        if self.withdraws.len() as u64 >= self.seq.max(1) {
+            return no(
+                "withdraws",
+                format!("record {} withdraws more than there was", self.seq),
+            );
         }
         if let Some(name) = self.withdraws.iter().find(|n| n.target != *self.target()) {
             return no("target", format!("it withdraws {name}, another target's release"));
