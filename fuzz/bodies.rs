@@ -10,6 +10,7 @@ use git_nixgate::host::state::State;
 use git_nixgate::host::{Facts, Login};
 use git_nixgate::nix;
 use git_nixgate::record::evidence::canonical;
+use git_nixgate::record::rules::is_guarded;
 use git_nixgate::record::{Evidence, Oid, OnHost, Record, RecordName, Secrets, Target, Utc, text};
 
 /// A body and its name.
@@ -97,6 +98,11 @@ pub fn push(data: &[u8]) {
         if let Ok(updates) = read(data) {
             assert_eq!(updates.len(), lines);
         }
+    }
+    // Of a transaction only what is part of a release is read.
+    if let Ok(updates) = hook::parse_transaction(data) {
+        assert!(updates.len() <= lines);
+        assert!(updates.iter().all(|u| is_guarded(&u.ref_name)));
     }
 }
 

@@ -13,6 +13,7 @@ use git_nixgate::host::Session;
 use git_nixgate::ui::Ui;
 
 fn main() -> ExitCode {
+    git_nixgate::git::program::announce();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -426,9 +426,9 @@ pub struct Cancel {
 
 #[derive(Debug, Subcommand)]
 pub enum Hook {
-    /// Install the pre-push hook, or with --server the pre-receive hook of a bare repository
+    /// Install the pre-push hook, or with --server the hooks of a bare repository that is pushed to
     Install {
-        /// Install pre-receive, in the bare repository that is pushed to
+        /// Install pre-receive and reference-transaction, in the bare repository that is pushed to
         #[arg(long)]
         server: bool,
     },
@@ -438,6 +438,8 @@ pub enum Hook {
     PrePush { remote: OsString, url: OsString },
     /// Judge a push on the server; git calls it with the push on standard input
     PreReceive,
+    /// Judge what git is about to write on the server; git calls it with the refs on standard input
+    ReferenceTransaction { state: String },
 }
 
 /// Where a repository is hosted.

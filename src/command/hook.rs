@@ -1,120 +1,20 @@
-//! `hook install`, `hook pre-push`, `hook pre-receive`: the two hooks are one decision ([`rules::judge`]) behind two
-//! parsers. A push that touches no release costs a look at its lines and nothing else: no repository is opened.
+//! `hook pre-push`, `hook pre-receive`, `hook reference-transaction`: one decision ([`rules::judge`]) behind three parsers,
+//! and `hook install`. A push that touches no release costs a look at its lines and nothing else: no repository is opened.
+
+mod install;
 
 use std::ffi::OsStr;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::failure::{Failure, Reason};
-use crate::git::{Known, PushSide, Repo, RepoView, TagsThere, is_ours};
+pub use self::install::{Installed, install};
+use crate::failure::Failure;
+use crate::git::{Known, Landing, PushSide, Repo, RepoView, TagsThere};
 use crate::record::parse::oid;
 use crate::record::rules::{self, Update};
 use crate::record::{Oid, text};
 
-const PRE_PUSH: &str = include_str!("../../hooks/pre-push");
-const PRE_RECEIVE: &str = include_str!("../../hooks/pre-receive");
-
-/// What `hook install` found and did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Installed {
-    /// The hook is new.
-    New { path: PathBuf, shared: bool },
-    /// An older version of ours was replaced.
-    Renewed { path: PathBuf, shared: bool },
-    /// It was there already.
-    Already { path: PathBuf, shared: bool },
-    /// Somebody else's hook is there. Nothing was touched; these lines say what to do by hand.
-    Foreign {
-        path: PathBuf,
-        shared: bool,
-        by_hand: Vec<String>,
-    },
-}
-
-/// Installs the client's hook, or the server's. A hook that is not ours is never overwritten, moved or edited.
-pub fn install(repo: &Repo, server: bool) -> Result<Installed, Failure> {
-    let (name, shim) = if server {
-        ("pre-receive", PRE_RECEIVE)
-    } else {
-        ("pre-push", PRE_PUSH)
-    };
-    let dir = repo.hook_dir()?;
-    let (path, shared) = (dir.path.join(name), dir.shared);
-    let before = match std::fs::read(&path) {
-        Ok(bytes) => Some(bytes),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !path.is_symlink() => None,
-        Err(error) => return Err(cannot(&path, &error)),
-    };
-    match before {
-        Some(bytes) if bytes == shim.as_bytes() && is_executable(&path) => {
-            Ok(Installed::Already { path, shared })
-        }
-        Some(bytes) if is_ours(&bytes) => {
-            write(&path, shim, true)?;
-            Ok(Installed::Renewed { path, shared })
-        }
-        Some(_) => {
-            let by_hand = by_hand(repo, &path, name, server);
-            Ok(Installed::Foreign {
-                path,
-                shared,
-                by_hand,
-            })
-        }
-        None => {
-            write(&path, shim, false)?;
-            Ok(Installed::New { path, shared })
-        }
-    }
-}
-
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o111 == 0o111)
-}
-
-fn cannot(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::failed(Reason::Hook, format!("{} cannot be installed", path.display())).why(error.to_string())
-}
-
-/// Whole or not at all, and never over a file that appeared meanwhile.
-#[expect(clippy::disallowed_methods, reason = "no run: installs a hook")]
-fn write(path: &Path, shim: &str, replace: bool) -> Result<(), Failure> {
-    use std::os::unix::fs::PermissionsExt;
-    let cannot = |error: std::io::Error| cannot(path, &error);
-    let dir = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir).map_err(cannot)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(cannot)?;
-    file.write_all(shim.as_bytes()).map_err(cannot)?;
-    file.as_file()
-        .set_permissions(std::fs::Permissions::from_mode(0o755))
-        .map_err(cannot)?;
-    file.as_file().sync_all().map_err(cannot)?;
-    let done = if replace {
-        file.persist(path)
-    } else {
-        file.persist_noclobber(path)
-    };
-    done.map(|_| ()).map_err(|e| cannot(e.error))
-}
-
-fn by_hand(repo: &Repo, path: &Path, name: &str, server: bool) -> Vec<String> {
-    let shown = path.display();
-    let flag = if server { " --server" } else { "" };
-    let mut lines = vec![
-        format!("let ours call yours: mv {shown} {shown}.chained && git nixgate hook install{flag}"),
-        format!("or call ours from yours, with the same input: git-nixgate hook {name} \"$@\" || exit"),
-    ];
-    if repo.git_version().is_ok_and(|version| version >= (2, 54)) {
-        lines.push(format!(
-            "or beside it: git config hook.nixgate.event {name} && git config hook.nixgate.command 'git-nixgate hook {name}'"
-        ));
-    }
-    lines
-}
-
-/// Judges a push before it leaves, and returns what should be said although it passes. `remote` and `url` are the hook's two arguments; `secrets` gives the values that no
-/// record may hold, and is asked only when a release is pushed.
+/// Judges a push before it leaves, and returns what should be said although it passes. `remote` and `url` are the hook's two
+/// arguments; `secrets` gives the values that no record may hold, and is asked only when a release is pushed.
 pub fn pre_push(
     dir: &Path,
     remote: impl AsRef<OsStr>,
@@ -158,22 +58,97 @@ pub fn pre_receive(
     stdin: &[u8],
     secrets: impl FnOnce(&Repo) -> Known,
 ) -> Result<Vec<String>, Failure> {
-    let updates = parse_pre_receive(stdin)?;
+    let mut updates = parse_pre_receive(stdin)?;
+    aliased(dir, &mut updates)?;
     if !updates.iter().any(|u| rules::is_guarded(&u.ref_name)) {
         return Ok(Vec::new());
     }
+    if std::env::var_os("GIT_NAMESPACE").is_some_and(|space| !space.is_empty()) {
+        return Err(Failure::refused("this push touches a release in a namespace of git (unproven)")
+            .why("records, pointers and ledgers are judged where they stand, and not under refs/namespaces/")
+            .next("push to the repository itself, without GIT_NAMESPACE"));
+    }
     let repo = Repo::open(dir)?;
-    let view = RepoView {
-        repo: &repo,
+    let view = receiving(&repo, secrets(&repo))?;
+    answer(&rules::judge(&updates, &view), "this repository")?;
+    Ok(view.warnings.into_inner())
+}
+
+/// Judges what git is about to write where a push arrives, in the one state in which it can be stopped. What a push names
+/// lands ref by ref, or in part, unless it is atomic: here each of these parts has to be good by itself.
+///
+/// # Errors
+/// A refusal (exit 3), upon which git drops the transaction.
+pub fn reference_transaction(
+    dir: &Path,
+    state: &str,
+    stdin: &[u8],
+    secrets: impl FnOnce(&Repo) -> Known,
+) -> Result<(), Failure> {
+    if state != "prepared" {
+        return Ok(());
+    }
+    let lines = parse_transaction(stdin)?;
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let repo = Repo::open(dir)?;
+    let mut updates = Vec::new();
+    for update in lines {
+        match repo.landing(&update.ref_name, update.old, update.new) {
+            Landing::Same => {}
+            Landing::Changes(now) => updates.push(Update { old: now, ..update }),
+            // Judged, and refused for what it is.
+            Landing::Unclear => updates.push(update),
+        }
+    }
+    if updates.is_empty() {
+        return Ok(());
+    }
+    let refusals = rules::judge(&updates, &receiving(&repo, secrets(&repo))?);
+    answer(&refusals, "this repository").map_err(|failure| {
+        failure.next("push record, ledger and pointer together: git push --atomic, git fetch --atomic")
+    })
+}
+
+fn receiving(repo: &Repo, secrets: Known) -> Result<RepoView<'_>, Failure> {
+    Ok(RepoView {
+        repo,
         side: PushSide::Receiving,
-        secrets: secrets(&repo),
+        secrets,
         // What commits ask for is no matter here: they are what is judged.
         trust: repo.trust(false, "")?,
         tags: TagsThere::default(),
         warnings: Default::default(),
-    };
-    answer(&rules::judge(&updates, &view), "this repository")?;
-    Ok(view.warnings.into_inner())
+    })
+}
+
+/// A ref that only leads to another, which an administrator made: what is pushed to it lands there.
+fn aliased(dir: &Path, updates: &mut [Update]) -> Result<(), Failure> {
+    let git_dir = std::env::var_os("GIT_DIR").map_or_else(|| dir.to_owned(), |git_dir| dir.join(git_dir));
+    for update in updates {
+        let mut name = update.ref_name.clone();
+        // Git follows no more (SYMREF_MAXDEPTH in its refs-internal.h).
+        for _ in 0..5 {
+            let plain = name.split('/').all(|part| !part.is_empty() && part != "..");
+            let text = plain
+                .then(|| std::fs::read_to_string(git_dir.join(&name)).ok())
+                .flatten();
+            let Some(to) = text.as_deref().and_then(|text| text.strip_prefix("ref:")) else {
+                break;
+            };
+            name = to.trim().to_owned();
+        }
+        if name != update.ref_name && rules::is_guarded(&name) {
+            return Err(Failure::refused(format!(
+                "{} leads to {}, which is part of a release (symbolic)",
+                text::shown(&update.ref_name),
+                text::shown(&name)
+            ))
+            .next(format!("push {} itself", text::shown(&name))));
+        }
+    }
+    Ok(())
 }
 
 fn answer(refusals: &[rules::Refusal], to: &str) -> Result<(), Failure> {
@@ -215,6 +190,32 @@ pub fn parse_pre_receive(stdin: &[u8]) -> Result<Vec<Update>, Failure> {
             new: id(new)?,
         })
     })
+}
+
+/// Reads `<old> SP <new> SP <ref> LF` of a transaction, where either value may be `ref:<name>` (git 2.46 and later): the
+/// lines of refs that are guarded. Of all others nothing is asked, so that no form that they may have stops git.
+///
+/// # Errors
+/// A guarded ref that becomes a symbolic one, or a line about one that cannot be read (exit 3).
+pub fn parse_transaction(stdin: &[u8]) -> Result<Vec<Update>, Failure> {
+    let guarded = |line: &&[u8]| {
+        let name = line.splitn(3, |b| *b == b' ').nth(2).unwrap_or_default();
+        rules::is_guarded(&String::from_utf8_lossy(name))
+    };
+    let mut kept = Vec::new();
+    for line in stdin.split(|b| *b == b'\n').filter(guarded) {
+        let text = String::from_utf8_lossy(line);
+        if text.split(' ').take(2).any(|value| value.starts_with("ref:")) {
+            return Err(Failure::refused(format!(
+                "{} would be, or is, a symbolic ref (symbolic)",
+                text::shown(text.rsplit(' ').next().unwrap_or_default())
+            ))
+            .next("records, pointers and ledgers are refs of their own: choose a name outside release/"));
+        }
+        kept.extend_from_slice(line);
+        kept.push(b'\n');
+    }
+    parse_pre_receive(&kept)
 }
 
 /// An object id; all zeros, 40 or 64 of them, is none.

@@ -60,24 +60,10 @@ pub(super) fn init(args: &Init, ui: &Ui) -> Outcome {
     } else {
         text.push_str("there is no remote: records stay in this clone until there is one\n");
     }
-    let (hook_text, hook_value) = match hook::install(&repo, false)? {
-        Installed::Foreign {
-            path,
-            by_hand,
-            shared,
-        } => {
-            let foreign = Installed::Foreign {
-                path,
-                by_hand,
-                shared,
-            };
-            installed(&foreign)
-        }
-        other => {
-            changed |= !matches!(other, Installed::Already { .. });
-            installed(&other)
-        }
-    };
+    let hooks = hook::install(&repo, false)?;
+    let made = |hook: &Installed| matches!(hook, Installed::New { .. } | Installed::Renewed { .. });
+    changed |= hooks.iter().any(made);
+    let (hook_text, hook_value) = installed(&hooks);
     text.push_str(&hook_text);
     if changed {
         text.push_str(&format!(
@@ -135,32 +121,51 @@ fn inside(tree: &Path, folder: &Path) -> Result<String, Failure> {
     }
 }
 
-/// What installing the hook came to, in words and in JSON.
-pub(super) fn installed(installed: &Installed) -> (String, Value) {
-    let (word, path, shared) = match installed {
-        Installed::New { path, shared } => ("installed", path, *shared),
-        Installed::Renewed { path, shared } => ("renewed", path, *shared),
-        Installed::Already { path, shared } => ("there already", path, *shared),
-        Installed::Foreign { path, shared, .. } => ("foreign", path, *shared),
-    };
-    let mut text = match installed {
-        Installed::Foreign { path, by_hand, .. } => {
-            let mut text = format!(
-                "{} is somebody else's hook and stays as it is; by hand:\n",
-                path.display()
-            );
-            for line in by_hand {
-                text.push_str(&format!("  {line}\n"));
+/// What installing hooks came to, in words and in JSON: the first one's, and with more than one `hooks` for all.
+pub(super) fn installed(hooks: &[Installed]) -> (String, Value) {
+    let mut text = String::new();
+    let mut values = Vec::new();
+    for hook in hooks {
+        let (word, path) = match hook {
+            Installed::New { path, .. } => ("installed", path),
+            Installed::Renewed { path, .. } => ("renewed", path),
+            Installed::Already { path, .. } => ("there already", path),
+            Installed::Foreign { path, .. } => ("foreign", path),
+            Installed::LeftOut { path, .. } => ("left out", path),
+        };
+        match hook {
+            Installed::Foreign { path, by_hand, .. } => {
+                text.push_str(&format!(
+                    "{} is somebody else's hook and stays as it is; by hand:\n",
+                    path.display()
+                ));
+                for line in by_hand {
+                    text.push_str(&format!("  {line}\n"));
+                }
             }
-            text
+            Installed::LeftOut { path, why } => {
+                text.push_str(&format!("hook left out: {}: {why}\n", path.display()));
+            }
+            _ => text.push_str(&format!("hook {word}: {}\n", path.display())),
         }
-        _ => format!("hook {word}: {}\n", path.display()),
-    };
-    if shared {
+        values.push(json!({ "state": word, "path": path.display().to_string(), "shared": shared(hook) }));
+    }
+    if hooks.iter().any(shared) {
         text.push_str("core.hooksPath makes it count for every repository that shares the folder\n");
     }
-    (
-        text,
-        json!({ "state": word, "path": path.display().to_string(), "shared": shared }),
-    )
+    let mut value = values.first().cloned().unwrap_or_default();
+    if values.len() > 1 {
+        value["hooks"] = values.into();
+    }
+    (text, value)
+}
+
+fn shared(hook: &Installed) -> bool {
+    match hook {
+        Installed::New { shared, .. }
+        | Installed::Renewed { shared, .. }
+        | Installed::Already { shared, .. }
+        | Installed::Foreign { shared, .. } => *shared,
+        Installed::LeftOut { .. } => false,
+    }
 }

@@ -172,7 +172,8 @@ fn hooks(args: cli::Hook, ui: &Ui) -> Outcome {
             let installed = hook::install(&repository()?, server)?;
             let (text, value) = init::installed(&installed);
             ui.answer(&text, value);
-            Ok(if matches!(installed, hook::Installed::Foreign { .. }) {
+            let foreign = |one: &hook::Installed| matches!(one, hook::Installed::Foreign { .. });
+            Ok(if installed.iter().any(foreign) {
                 Exit::Refused
             } else {
                 Exit::Done
@@ -194,6 +195,10 @@ fn hooks(args: cli::Hook, ui: &Ui) -> Outcome {
             for warning in hook::pre_push(Path::new("."), remote, url, &stdin()?, run::known_secrets)? {
                 ui.note(&format!("warning: {warning}"));
             }
+            Ok(Exit::Done)
+        }
+        cli::Hook::ReferenceTransaction { state } => {
+            hook::reference_transaction(Path::new("."), &state, &stdin()?, run::known_secrets)?;
             Ok(Exit::Done)
         }
         cli::Hook::PreReceive => {

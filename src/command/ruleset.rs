@@ -37,10 +37,13 @@ pub fn of(forge: &cli::Forge) -> Ruleset {
         "send them: {send}\n\
          stopped: a pointer that is rewound or deleted, a record that is moved or deleted\n\
          not stopped: a tag that is no record, a pointer to a commit that nobody released, and whatever happens to \
-         refs/nixgate/ledger/*, which are neither branches nor tags\n\
+         refs/nixgate/ledger/*, which are neither branches nor tags: no forge judges record, ledger and pointer of a push \
+         together, nor looks at signers and dates\n\
+         not stopped: a branch or a tag named release, refs/nixgate and refs/nixgate/ledger, which leave no room for \
+         records\n\
          not stopped: {extra}\n\
          so run `git nixgate verify --remote` in CI; where the server runs hooks of your own, `git nixgate hook install \
-         --server` stops all of it\n"
+         --server` stops all of it, by pre-receive and reference-transaction\n"
     );
     Ruleset { rules, words }
 }

@@ -88,6 +88,15 @@ impl Repo {
         })
     }
 
+    /// The first line of a commit's message, in a hook that receives the commit too; `None` where it is not here.
+    pub(super) fn subject_of(&self, commit: &Oid) -> Option<String> {
+        let (kind, data) = self.object(commit).ok()??;
+        let at = data.windows(2).position(|pair| pair == b"\n\n")?;
+        let message = String::from_utf8_lossy(data.get(at + 2..)?).into_owned();
+        let subject = message.lines().next().unwrap_or_default().trim().to_owned();
+        (kind == gix::objs::Kind::Commit).then_some(subject)
+    }
+
     /// Whether the commit is here.
     pub fn has_commit(&self, id: &Oid) -> Result<bool, Failure> {
         Ok(self

@@ -3,6 +3,7 @@
 use super::remote::RemoteRefs;
 use super::repo::{ObjectFormat, Repo};
 use crate::failure::Failure;
+use crate::record::rules::Raw;
 use crate::record::{Defect, Ledger, Oid, Record, RecordName, Target, ledger, rules};
 
 /// Where a chain's newest record is taken from.
@@ -265,9 +266,10 @@ impl Repo {
         let mut next = Some(head);
         let repo = self.gix();
         while let Some(oid) = next.filter(|_| records.len() < most) {
-            let raw = match self.object_in(&repo, &oid)? {
-                Some((gix::objs::Kind::Tag, raw)) => raw,
-                _ => return Err(missing_link(target, &oid, records.last())),
+            let raw = match self.record_object(&repo, &oid)? {
+                Some(Raw::Tag(raw)) => raw,
+                Some(Raw::Large(defect)) => return Err(bad_record(target, &defect)),
+                Some(Raw::Other) | None => return Err(missing_link(target, &oid, records.last())),
             };
             let record = Record::parse(oid, &raw, None).map_err(|defect| bad_record(target, &defect))?;
             if record.target() != target {

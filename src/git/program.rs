@@ -100,6 +100,22 @@ impl Broken {
     }
 }
 
+/// The file of this program, where it is `git-nixgate` and no test of it.
+static OWN: OnceLock<PathBuf> = OnceLock::new();
+
+/// Says that this process is `git-nixgate`: the hooks of our own pushes are told its file, so that they find the one that
+/// runs, also where none is on PATH.
+pub fn announce() {
+    if let Some(own) = std::env::current_exe().ok().filter(|own| own.is_file()) {
+        let _ = OWN.set(own);
+    }
+}
+
+/// The file of this program; `None` in a test of it.
+pub fn own() -> Option<&'static Path> {
+    OWN.get().map(PathBuf::as_path)
+}
+
 /// How git is called for one repository.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -288,6 +304,9 @@ impl Program {
             command.env("GIT_SSH_COMMAND", ssh).env_remove("GIT_SSH");
         } else if let Some(ssh) = self.own_ssh()? {
             command.env("GIT_SSH_COMMAND", ssh);
+        }
+        if let Some(own) = own() {
+            command.env("NIXGATE_PROGRAM", own);
         }
         boundary::cross("before", || named(&args));
         let output = talk(command, limit).await;

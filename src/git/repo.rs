@@ -6,7 +6,8 @@ use gix::bstr::ByteSlice;
 
 use super::program::{Program, absolute};
 use crate::failure::{Failure, Reason};
-use crate::record::Oid;
+use crate::record::rules::{Raw, Stands};
+use crate::record::{Oid, parse};
 
 /// How the repository names its objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +173,23 @@ impl Repo {
             .and_then(|r| r.try_id().map(|id| id.detach())))
     }
 
+    /// What stands under a full ref name, and what a symbolic one leads to.
+    pub fn stands(&self, name: &str) -> Stands {
+        let repo = self.gix();
+        match repo.try_find_reference(name) {
+            Err(error) => Stands::Unreadable(format!("{name} cannot be read: {error}")),
+            Ok(found) => match found.filter(|r| r.name().as_bstr() == name) {
+                None => Stands::Absent,
+                Some(found) => match found.target() {
+                    gix::refs::TargetRef::Object(oid) => Stands::At(oid.to_owned()),
+                    gix::refs::TargetRef::Symbolic(to) => {
+                        Stands::Symbolic(to.as_bstr().to_str_lossy().into_owned())
+                    }
+                },
+            },
+        }
+    }
+
     /// Every ref under a prefix that ends with `/`, sorted by name, not peeled.
     pub fn references(&self, prefix: &str) -> Result<Vec<(String, Oid)>, Failure> {
         let what = || format!("the refs under {prefix} cannot be listed");
@@ -221,12 +239,52 @@ impl Repo {
         Ok(kind.map(|kind| (kind, buffer)))
     }
 
+    /// Kind and size of an object, without reading the rest of it.
+    fn header_in(
+        &self,
+        repo: &gix::Repository,
+        oid: &Oid,
+    ) -> Result<Option<(gix::objs::Kind, u64)>, Failure> {
+        if oid.kind() != repo.object_hash() {
+            return Ok(None);
+        }
+        let what = || format!("object {oid} cannot be read");
+        if let Some(header) = repo.try_find_header(*oid).map_err(|e| broken(&what(), e))? {
+            return Ok(Some((header.kind(), header.size())));
+        }
+        let Some(quarantine) = &self.quarantine else {
+            return Ok(None);
+        };
+        let store = gix::odb::at(quarantine, repo.object_hash()).map_err(|e| broken(&what(), e))?;
+        let found = gix::odb::Header::try_header(&store, oid)
+            .map_err(|e| Failure::failed(Reason::Internal, what()).why(e.to_string()))?;
+        Ok(found.map(|header| (header.kind(), header.size())))
+    }
+
+    /// What may be a record: read only where it is no larger than one. `None` if the object is not here.
+    pub(super) fn record_object(&self, repo: &gix::Repository, oid: &Oid) -> Result<Option<Raw>, Failure> {
+        Ok(match self.header_in(repo, oid)? {
+            None => None,
+            Some((gix::objs::Kind::Tag, size)) if size > parse::LARGEST as u64 => {
+                Some(Raw::Large(parse::too_large(size)))
+            }
+            Some((gix::objs::Kind::Tag, _)) => self.object_in(repo, oid)?.map(|(_, data)| Raw::Tag(data)),
+            Some(_) => Some(Raw::Other),
+        })
+    }
+
     /// The raw content of a tag object; `None` if the object is not here or no tag.
+    ///
+    /// # Errors
+    /// It is larger than a record may be (exit 3), or cannot be read.
     pub fn tag(&self, oid: &Oid) -> Result<Option<Vec<u8>>, Failure> {
-        Ok(self
-            .object(oid)?
-            .filter(|(kind, _)| *kind == gix::objs::Kind::Tag)
-            .map(|(_, data)| data))
+        match self.record_object(&self.gix(), oid)? {
+            Some(Raw::Tag(raw)) => Ok(Some(raw)),
+            Some(Raw::Large(defect)) => {
+                Err(Failure::refused(format!("{oid} is no good record")).why(defect.to_string()))
+            }
+            Some(Raw::Other) | None => Ok(None),
+        }
     }
 }
 

@@ -93,6 +93,11 @@ impl Signers {
         Ok(Signers::parse(path, &text))
     }
 
+    /// The lines for ssh-keygen.
+    pub(super) fn ssh_lines(&self) -> &str {
+        &self.ssh
+    }
+
     fn parse(path: PathBuf, text: &str) -> Signers {
         let mut signers = Signers {
             path,

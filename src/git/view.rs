@@ -7,15 +7,15 @@ use std::ffi::{OsStr, OsString};
 use super::ledger::tracking_ref;
 use super::repo::Repo;
 use super::trust::Trust;
-use crate::record::rules::{Present, Proof, View};
-use crate::record::{Defect, Oid, Record, RecordName, Secrets, Target};
+use crate::record::rules::{Present, Proof, Raw, Stands, View};
+use crate::record::{Defect, Oid, Record, RecordName, Secrets, Target, Utc};
 
 /// On which side of a push the hook runs.
 #[derive(Debug, Clone)]
 pub enum PushSide {
     /// `pre-push`: the receiving side is a remote, known as far as it was fetched. `url`: where its tags can be asked for.
     Sending { remote: String, url: Option<OsString> },
-    /// `pre-receive`: the receiving side is here.
+    /// `pre-receive`, `reference-transaction`: the receiving side is here.
     Receiving,
 }
 
@@ -66,10 +66,9 @@ impl TagsThere {
 }
 
 impl View for RepoView<'_> {
-    fn tag(&self, oid: &Oid) -> Result<Option<Vec<u8>>, String> {
-        match self.repo.object(oid) {
-            Ok(Some((gix::objs::Kind::Tag, data))) => Ok(Some(data)),
-            Ok(Some(_)) => Ok(None),
+    fn tag(&self, oid: &Oid) -> Result<Raw, String> {
+        match self.repo.record_object(&self.repo.gix(), oid) {
+            Ok(Some(raw)) => Ok(raw),
             Ok(None) => Err(format!("object {oid} is not here")),
             Err(failure) => Err(failure.to_string()),
         }
@@ -115,11 +114,31 @@ impl View for RepoView<'_> {
         }
     }
 
+    fn stands(&self, ref_name: &str) -> Option<Stands> {
+        match self.side {
+            PushSide::Sending { .. } => None,
+            PushSide::Receiving => Some(self.repo.stands(ref_name)),
+        }
+    }
+
+    fn subject(&self, commit: &Oid) -> Option<String> {
+        self.repo.subject_of(commit)
+    }
+
+    fn clock(&self) -> Option<Utc> {
+        Some(Utc::new(time::OffsetDateTime::now_utc()))
+    }
+
     fn trusted(&self, record: &Record) -> Result<(), Defect> {
         self.repo
             .on_its_tree(record)
             .map_err(|defect| Defect::new("record-malformed", defect.to_string()))?;
-        self.repo.signed(record, &self.trust).map(|_| ())
+        let signed = self.repo.signed(record, &self.trust)?;
+        match self.side {
+            PushSide::Sending { .. } => Ok(()),
+            // Who left may still hold a key, and date a record back.
+            PushSide::Receiving => self.repo.signed_by_now(record, &signed, &self.trust),
+        }
     }
 
     /// Tokens and passwords that are known here, and all but words of what the record's commit configures. Users, hosts

@@ -2,6 +2,7 @@
 //! `rollback` and `deploy`, the client's hook, the server's hook. The table is printed, and kept in
 //! `snapshots/attacks.snap`.
 
+mod raw;
 mod scene;
 mod strange;
 #[path = "../support/mod.rs"]
@@ -51,6 +52,7 @@ fn no_attack_succeeds() {
     let table: String = [legend.to_owned(), head]
         .into_iter()
         .chain(rows.into_iter().map(|(_, row)| row))
+        .chain(["\n".to_owned(), raw::table(&whole)])
         .collect();
     println!("{table}");
     let mut settings = insta::Settings::clone_current();
@@ -141,7 +143,9 @@ fn what_a_server_without_the_hook_let_in_is_found_in_every_clone() {
     let mut missed = Vec::new();
     for (n, (name, attack)) in ATTACKS.iter().enumerate() {
         let scene = whole.copy(n);
-        std::fs::remove_file(scene.hub.path.join("hooks/pre-receive")).unwrap();
+        for hook in ["pre-receive", "reference-transaction"] {
+            std::fs::remove_file(scene.hub.path.join("hooks").join(hook)).unwrap();
+        }
         let before = scene.hub.git(&["for-each-ref"]);
         let specs = attack(&scene);
         if !specs.is_empty() {

@@ -313,18 +313,17 @@ pub const ATTACKS: &[(&str, Attack)] = &[
         )
     }),
     ("a server that rewinds the branch", |s| {
-        s.hub.git(&["update-ref", POINTER, &s.first.commit.to_string()]);
+        s.on_server(&["update-ref", POINTER, &s.first.commit.to_string()]);
         s.ada.git(&["fetch", "-q"]);
         vec![]
     }),
     ("a server that moves a tag", |s| {
-        s.hub
-            .git(&["update-ref", &s.first.name.ref_name(), &s.second.oid.to_string()]);
+        s.on_server(&["update-ref", &s.first.name.ref_name(), &s.second.oid.to_string()]);
         vec![]
     }),
     ("a server with an old ledger", |s| {
-        s.hub.git(&["update-ref", LEDGER, &s.first.oid.to_string()]);
-        s.hub.git(&["update-ref", "-d", &s.second.name.ref_name()]);
+        s.on_server(&["update-ref", LEDGER, &s.first.oid.to_string()]);
+        s.on_server(&["update-ref", "-d", &s.second.name.ref_name()]);
         vec![]
     }),
     ("a server with another ledger", |s| {
@@ -342,13 +341,13 @@ pub const ATTACKS: &[(&str, Attack)] = &[
         };
         let oid = s.tag(&third.payload());
         // Whoever has the server needs no hook's leave.
-        let hook = s.hub.path.join("hooks/pre-receive");
-        let there = std::fs::rename(&hook, s.lab.path("kept")).is_ok();
+        let hooks = s.hub.path.join("hooks");
+        let there = std::fs::rename(&hooks, s.lab.path("kept")).is_ok();
         let spec = format!("+{oid}:{LEDGER}");
         let tag = format!("{oid}:{}", third.name().ref_name());
         s.ada.git(&["push", "-q", "--no-verify", "origin", &spec, &tag]);
         if there {
-            std::fs::rename(s.lab.path("kept"), &hook).unwrap();
+            std::fs::rename(s.lab.path("kept"), &hooks).unwrap();
         }
         vec![]
     }),

@@ -22,7 +22,7 @@ fn it_holds_from_a_linked_work_tree_and_with_hooks_paths() {
             h.ada.git(&["config", "core.hooksPath", &value]);
         }
         let installed = hook::install(&Repo::open(&dir).unwrap(), false).unwrap();
-        let Installed::New { path, shared } = &installed else {
+        let [Installed::New { path, shared }] = &installed[..] else {
             panic!("{installed:?}")
         };
         assert_eq!(*shared, kind == "absolute", "{path:?}");
@@ -41,22 +41,22 @@ fn installing_twice_changes_nothing_and_a_foreign_hook_stays_as_it_is() {
     let h = Hooked::new("sha1");
     let repo = h.ada.repo();
     assert!(matches!(
-        hook::install(&repo, false).unwrap(),
-        Installed::New { .. }
+        hook::install(&repo, false).unwrap()[..],
+        [Installed::New { .. }]
     ));
     assert!(matches!(
-        hook::install(&repo, false).unwrap(),
-        Installed::Already { .. }
+        hook::install(&repo, false).unwrap()[..],
+        [Installed::Already { .. }]
     ));
     let path = h.ada.path.join(".git/hooks/pre-push");
     std::fs::write(&path, "#!/bin/sh\n# git-nixgate hook: pre-push, version 0\n").unwrap();
     assert!(matches!(
-        hook::install(&repo, false).unwrap(),
-        Installed::Renewed { .. }
+        hook::install(&repo, false).unwrap()[..],
+        [Installed::Renewed { .. }]
     ));
     write_script(&path, "#!/bin/sh\nexit 0\n");
     let foreign = hook::install(&repo, false).unwrap();
-    let Installed::Foreign { by_hand, .. } = foreign else {
+    let [Installed::Foreign { by_hand, .. }] = &foreign[..] else {
         panic!("{foreign:?}")
     };
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "#!/bin/sh\nexit 0\n");
@@ -70,8 +70,8 @@ fn installing_twice_changes_nothing_and_a_foreign_hook_stays_as_it_is() {
         .unwrap();
     assert!(Command::new("sh").args(["-c", line]).status().unwrap().success());
     assert!(matches!(
-        hook::install(&repo, false).unwrap(),
-        Installed::New { .. }
+        hook::install(&repo, false).unwrap()[..],
+        [Installed::New { .. }]
     ));
     h.refused(
         &h.ada.path,

@@ -9,8 +9,17 @@ use crate::{Hooked, LEDGER, POINTER};
 fn release_that_says(h: &Hooked, change: impl Fn(&mut Draft)) -> Vec<String> {
     let repo = h.ada.repo();
     let before = h.ada.ledger(&h.cortex).unwrap();
-    let mut draft = draft(&repo, &h.cortex, Some(&before), What::Release(h.ada.oid("HEAD")));
-    change(&mut draft);
+    let made = || {
+        let mut draft = draft(&repo, &h.cortex, Some(&before), What::Release(h.ada.oid("HEAD")));
+        change(&mut draft);
+        draft
+    };
+    let mut draft = made();
+    // The subject is the commit's own.
+    if draft.subject != repo.commit(&draft.commit).unwrap().subject {
+        h.ada.commit(&draft.subject);
+        draft = made();
+    }
     let oid = repo.write_tag(&draft.payload()).unwrap();
     repo.commit_local(&h.cortex, &draft.name(), &oid, Some(draft.commit), None, false)
         .unwrap();

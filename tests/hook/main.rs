@@ -3,6 +3,7 @@
 mod installed;
 mod leaks;
 mod proof;
+mod server;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -287,7 +288,20 @@ fn a_mirror_takes_everything_and_a_mirror_that_lost_records_takes_nothing_away()
     h.ada.record(&h.cortex, What::Rollback(None));
     let backup = h.lab.bare("backup.git", "sha1");
     hook::install(&backup.repo(), true).unwrap();
-    h.passes(&h.ada.path, &["--mirror", backup.path.to_str().unwrap()]);
+    // Ref by ref nothing of a release lands, whatever comes first.
+    let url = backup.path.to_str().unwrap();
+    let (pushed, said) = h.push(&h.ada.path, &["--mirror", url]);
+    assert!(!pushed && said.contains("git push --atomic"), "{said}");
+    assert_eq!(
+        backup.git(&[
+            "for-each-ref",
+            "refs/heads/release",
+            "refs/tags/release",
+            "refs/nixgate"
+        ]),
+        ""
+    );
+    h.passes(&h.ada.path, &["--mirror", "--atomic", url]);
     assert_eq!(backup.oid(LEDGER), h.ada.oid(LEDGER));
     let tag = h
         .hub

@@ -129,12 +129,13 @@ fn a_ledger_comes_to_an_empty_server_with_all_its_tags_or_not_at_all() {
             "refs/tags/release/cortex/*:refs/tags/release/cortex/*",
         ],
     );
-    // What stays as it is, is not judged: not even what nobody could read.
+    // What seems to stay as it is, is judged as well: that it is there is only said.
     let same = format!("x {0} refs/heads/release/cortex {0}\n", "1".repeat(40));
-    hook::pre_push(&h.ada.path, "origin", "url", same.as_bytes(), |_| {
+    let failure = hook::pre_push(&h.ada.path, "origin", "url", same.as_bytes(), |_| {
         Known::default()
     })
-    .unwrap();
+    .unwrap_err();
+    assert!(failure.why[0].contains("(unproven)"), "{failure:?}");
 }
 
 #[test]

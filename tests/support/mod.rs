@@ -3,6 +3,7 @@
 
 pub mod chain;
 pub mod many;
+pub mod raw;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -44,7 +45,10 @@ impl Lab {
         let dir = self.path("bin");
         if !dir.exists() {
             std::fs::create_dir(&dir).unwrap();
-            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_git-nixgate"), dir.join("git-nixgate")).unwrap();
+            // A long run keeps the program that it began with.
+            let program = std::env::var("NIXGATE_TEST_PROGRAM");
+            let program = program.unwrap_or_else(|_| env!("CARGO_BIN_EXE_git-nixgate").to_owned());
+            std::os::unix::fs::symlink(program, dir.join("git-nixgate")).unwrap();
         }
         let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
         (dir, path)
@@ -417,6 +421,8 @@ pub fn draft(repo: &Repo, target: &Target, before: Option<&Ledger>, what: What) 
     let now = utc(NOON + i64::try_from(seq).unwrap());
     let time = Utc::behind(now.time(), before.map(|l| l.head().time)).unwrap().0;
     let who = repo.committer().unwrap();
+    let mut evidence = evidence;
+    evidence.by = who.to_string();
     Draft {
         target: target.clone(),
         kind,
