@@ -80,7 +80,8 @@ pub enum Command {
     Publish(Publish),
     /// Finish, or clear up after, a run that was interrupted
     Resume(Resume),
-    /// Stop a run at its next safe boundary, from wherever it was started; a switch is never interrupted
+    /// Stop a run at its next safe boundary, from wherever it was started, or take back what `--boot` has set; a switch is never
+    /// interrupted
     Cancel(Cancel),
     /// Let go of closures that nobody needs any more; their records stay
     Prune(Prune),
@@ -215,6 +216,9 @@ pub struct Release {
     /// Go on although running system and boot default differ
     #[arg(long)]
     pub accept_drift: bool,
+    /// Commit although the new boot loader does not tell what it boots by default; the record says so
+    #[arg(long)]
+    pub accept_boot_loader: bool,
     /// Go on although the host's last record was lost with another clone
     #[arg(long)]
     pub supersede: bool,
@@ -224,7 +228,7 @@ pub struct Release {
     #[arg(long)]
     pub boot: bool,
     /// Stop after the diff: as `plan`
-    #[arg(long, conflicts_with_all = ["again", "offline", "fixes", "accept_drift", "supersede", "take_over", "boot", "confirm", "skip_validation", "gc", "cancel_older"])]
+    #[arg(long, conflicts_with_all = ["again", "offline", "fixes", "accept_drift", "accept_boot_loader", "supersede", "take_over", "boot", "confirm", "skip_validation", "gc", "cancel_older"])]
     pub plan: bool,
     /// Ask before the host is switched
     #[arg(long)]
@@ -269,6 +273,9 @@ pub struct Rollback {
     /// Go on although running system and boot default differ
     #[arg(long)]
     pub accept_drift: bool,
+    /// Commit although the new boot loader does not tell what it boots by default; the record says so
+    #[arg(long)]
+    pub accept_boot_loader: bool,
     /// Go on although the host's last record was lost with another clone
     #[arg(long)]
     pub supersede: bool,
@@ -294,6 +301,9 @@ pub struct Deploy {
     /// Go on although running system and boot default differ
     #[arg(long)]
     pub accept_drift: bool,
+    /// Commit although the new boot loader does not tell what it boots by default; the record says so
+    #[arg(long)]
+    pub accept_boot_loader: bool,
     /// Go on although the host's last record was lost with another clone
     #[arg(long)]
     pub supersede: bool,

@@ -10,6 +10,11 @@ use crate::host::state::{Phase, State};
 use crate::host::supervisor::{Committed, Held, SupervisorError, put_profile_back, release_leftover};
 use crate::host::{Facts, Privilege, Script, Session, Shell, facts};
 
+/// Lets a commit pass whose boot loader does not tell what it boots, where the one before did.
+pub const ACCEPT_LOADER: &str = "--accept-boot-loader";
+/// The supervisor's words for that, in `finish_commit`.
+const UNTOLD: &str = "afterwards the boot default is not-verifiable";
+
 /// How long a look at a host that went back may take.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -21,7 +26,6 @@ pub async fn commit(
     log: &mut GateLog<'_>,
     held: &Held,
     shell: &mut Shell,
-    running: &str,
 ) -> Result<Committed, (Failure, Option<State>)> {
     let target = &held.target;
     let told = match held.commit(shell).await {
@@ -49,13 +53,18 @@ pub async fn commit(
                 SupervisorError::Refused { why, state } => {
                     failure.why.push(why.clone());
                     failure.why.extend(state.reasons.iter().cloned());
+                    if state.reasons.iter().any(|reason| reason.starts_with(UNTOLD)) {
+                        failure.next.push(format!(
+                            "the same with {ACCEPT_LOADER}    # where the new boot loader cannot tell"
+                        ));
+                    }
                 }
                 other => failure.why.push(other.failure(target).what),
             }
             return Err((failure, state));
         }
     };
-    let wrong = committed.state.disagreements(running);
+    let wrong = committed.state.system().disagreements(&committed.state.here);
     if !wrong.is_empty() {
         let mut failure = Failure::failed(Reason::Boot, format!("{target}: committed, and yet not proven"));
         failure.why = wrong;
@@ -312,11 +321,7 @@ async fn settled(
     steps: &[String],
 ) -> Failure {
     let target = &held.target;
-    if state.phase == Phase::Committed
-        && state
-            .disagreements(state.here.running.as_deref().unwrap_or_default())
-            .is_empty()
-    {
+    if state.phase == Phase::Committed && state.system().is_committed(&state.here) {
         return proven(held, failure);
     }
     let last = match shell {

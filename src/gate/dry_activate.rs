@@ -7,6 +7,7 @@ use crate::failure::{Exit, Failure, Reason};
 use crate::host::Session;
 use crate::host::stc::Stc;
 use crate::host::supervisor::{self, Rehearsal};
+use crate::host::system::NoSwitch;
 use crate::nix::Closure;
 use crate::plan::risky;
 use crate::record::evidence::PlanEvidence;
@@ -22,19 +23,21 @@ pub struct Rehearsed {
     pub detail: String,
 }
 
-/// Verifies every path and rehearses the switch; unit states stay as they are.
+/// Verifies every path and rehearses the switch, to the specialisation where one is named; unit states stay as they are.
 ///
 /// # Errors
 /// What the connection says.
 pub async fn rehearse(
     session: &Session,
     target: &str,
+    specialisation: &str,
     closure: &Closure,
     deadline: Duration,
 ) -> Result<Rehearsal, Failure> {
     let paths: Vec<String> = closure.paths().map(ToString::to_string).collect();
     let (toplevel, digest) = (closure.toplevel.as_str(), closure.digest());
-    supervisor::dry_activate(&mut &*session, toplevel, (&paths, &digest), deadline)
+    let wanted = (toplevel, specialisation);
+    supervisor::dry_activate(&mut &*session, wanted, (&paths, &digest), deadline)
         .await
         .map_err(|error| error.failure(target))
 }
@@ -136,6 +139,9 @@ fn whole(target: &str, toplevel: &str, seen: &Rehearsal) -> Result<(), Failure> 
     if seen.closure_intact() {
         return Ok(());
     }
+    if let Some(failure) = made_otherwise(target, toplevel, seen) {
+        return Err(failure);
+    }
     let gone = seen
         .missing_files
         .iter()
@@ -163,6 +169,35 @@ fn whole(target: &str, toplevel: &str, seen: &Rehearsal) -> Result<(), Failure> 
         )),
         None => failure.next("run it again: what is missing is copied"),
     })
+}
+
+/// Nothing is damaged: the closure was made without what a switch needs.
+fn made_otherwise(target: &str, toplevel: &str, seen: &Rehearsal) -> Option<Failure> {
+    let [part] = seen.missing_parts.as_slice() else {
+        return None;
+    };
+    if !seen.missing_files.is_empty() || !seen.invalid.is_empty() {
+        return None;
+    }
+    if part.ends_with("bin/switch-to-configuration") && seen.no_switch == Some(NoSwitch::Without) {
+        let what = format!("{target}: this system cannot be switched to: it has no {part}");
+        return Some(
+            Failure::failed(Reason::Check, what)
+                .why(format!("{toplevel} was built with system.switch.enable = false"))
+                .next(format!(
+                    "remove that from its configuration, or take another release: git nixgate log {target}"
+                )),
+        );
+    }
+    let name = part
+        .strip_prefix("specialisation/")
+        .filter(|name| !name.contains('/'))?;
+    let what = format!("{target}: this system has no specialisation {name}");
+    Some(
+        Failure::failed(Reason::Check, what)
+            .why(format!("specialisation = \"{name}\" is set in [target.{target}]"))
+            .next("name one that its configuration has, or none"),
+    )
 }
 
 fn verdict(target: &str, seen: &Rehearsal) -> Result<Option<Failure>, Failure> {

@@ -8,6 +8,7 @@ use crate::failure::{Failure, Reason};
 use crate::gate::preflight::connect_word;
 use crate::host::pressure::Pressure;
 use crate::host::state::BootDefault;
+use crate::host::system::System;
 use crate::host::{ConnectError, Facts};
 
 const OF: usize = 5;
@@ -81,10 +82,8 @@ pub enum Stage {
 /// One look at the host.
 pub struct Look<'a> {
     pub target: &'a str,
-    /// What must run: a toplevel, or a specialisation inside of one.
-    pub running: &'a str,
-    /// What the profile must lead to once committed.
-    pub toplevel: &'a str,
+    /// What must run, and boot once committed.
+    pub system: &'a System,
     pub stage: Stage,
     pub fresh: Result<&'a str, &'a ConnectError>,
     pub facts: Option<&'a Facts>,
@@ -298,19 +297,19 @@ fn generation(look: &Look<'_>, facts: &Facts, health: &mut Health) {
         .map_or("no generation".to_owned(), |n| format!("generation {n}"));
     let shown = |path: Option<&str>| path.unwrap_or("nothing").to_owned();
     let mut wrong = Vec::new();
-    if facts.here.running.as_deref() != Some(look.running) {
+    if !look.system.runs(&facts.here) {
         wrong.push(format!(
             "runs {}, not {}",
             shown(facts.here.running.as_deref()),
-            look.running
+            look.system.effective
         ));
     }
     if look.stage != Stage::Switched {
-        if facts.here.profile.as_deref() != Some(look.toplevel) {
+        if !look.system.is_profile(&facts.here) {
             wrong.push(format!("the profile is {}", shown(facts.here.profile.as_deref())));
         }
         match &facts.here.boot_default {
-            BootDefault::Path(path) if path != look.toplevel && look.stage == Stage::Committed => {
+            BootDefault::Path(path) if !look.system.is_booted_by(path) && look.stage == Stage::Committed => {
                 wrong.push(format!("the boot default is {path}"))
             }
             BootDefault::NotVerifiable => {

@@ -2,6 +2,8 @@ use super::*;
 
 const B: &str = "/nix/store/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb-nixos-system-cortex-b";
 
+static WANTED: std::sync::LazyLock<System> = std::sync::LazyLock::new(|| System::plain(B));
+
 fn facts(more: &str) -> Facts {
     Facts::parse(&format!(
         "running={B}\nprofile={B}\ngeneration=142\nboot_default={B}\nboot_loader=extlinux\nstate=running\n\
@@ -12,8 +14,7 @@ fn facts(more: &str) -> Facts {
 fn look<'a>(facts: &'a Facts, baseline: &'a Baseline) -> Look<'a> {
     Look {
         target: "cortex",
-        running: B,
-        toplevel: B,
+        system: &WANTED,
         stage: Stage::Committed,
         fresh: Ok(""),
         facts: Some(facts),
@@ -177,4 +178,28 @@ fn no_connection_is_no_health() {
     });
     assert!(!health.is_good());
     assert_eq!(failed(&health), [1]);
+}
+
+#[test]
+fn n4_a_specialisation_that_boots_by_default_is_healthy() {
+    let debug = "/nix/store/d";
+    let system = System {
+        effective: debug.to_owned(),
+        ..System::plain(B)
+    };
+    let none = Baseline::default();
+    for (boot, good) in [(debug, true), (B, true), ("/nix/store/x", false)] {
+        let facts = Facts::parse(&format!(
+            "running={debug}\nprofile={B}\nboot_default={boot}\nstate=running\nunits_read=1\n"
+        ));
+        let seen = Look {
+            system: &system,
+            ..look(&facts, &none)
+        };
+        assert_eq!(judge(&seen).is_good(), good, "{boot}");
+        assert!(
+            !judge(&look(&facts, &none)).is_good(),
+            "the plain system does not run"
+        );
+    }
 }

@@ -3,9 +3,11 @@
 mod boot;
 mod nix;
 mod read;
+mod system;
 
 pub use nix::{lacks, noisy, unanswered};
 pub use read::{Asked, Fit, Reached, Reading, reach, read, read_over};
+pub use system::boot_drift;
 
 use super::pressure;
 use crate::check::Answer;
@@ -14,7 +16,6 @@ use crate::event::{CheckLine, Verdict};
 use crate::failure::{Exit, Failure, Reason};
 use crate::host::pressure::Pressure;
 use crate::host::probe::Icmp;
-use crate::host::state::BootDefault;
 use crate::host::{ConnectClass, ConnectError, Facts, Greeting, Login, Probe, SudoError};
 
 /// The numbered checks.
@@ -50,6 +51,8 @@ pub struct Rules<'a> {
     pub gc: bool,
     /// The specialisation that is meant to run; empty: none.
     pub specialisation: &'a str,
+    /// What boots next is set, and nothing is switched.
+    pub boot: bool,
 }
 
 /// What the gate found.
@@ -104,7 +107,7 @@ pub fn judge(found: &Found<'_>, rules: &Rules<'_>) -> Report {
     ssh(found, &mut report);
     match found.facts {
         Some(facts) => {
-            system(found.target, facts, &mut report);
+            system::judge(found.target, facts, rules, &mut report);
             disks(found.target, facts, rules, &mut report);
             services(found, rules, &mut report);
             load(found.target, facts, rules, &mut report);
@@ -197,28 +200,6 @@ pub fn connect_word(class: ConnectClass) -> &'static str {
         ConnectClass::Hang => "no shell answers",
         ConnectClass::Noise => "prints without end",
         ConnectClass::Other => "failed",
-    }
-}
-
-fn system(target: &str, facts: &Facts, report: &mut Report) {
-    const NAME: &str = "NixOS system check";
-    if !facts.nixos_marker {
-        let what = format!("{target} is no NixOS host, or a damaged one: there is no /etc/NIXOS");
-        let failure = Failure::failed(Reason::Check, what)
-            .why(format!("os-release says ID={}", facts.os_id))
-            .next("is this the right host? `git nixgate config show` prints where the target leads");
-        report.fail(3, NAME, "no /etc/NIXOS", failure);
-    } else if !facts.missing_tools.is_empty() {
-        let missing = facts.missing_tools.join(", ");
-        let failure = Failure::failed(
-            Reason::Check,
-            format!("{target}: the running system lacks {missing}"),
-        )
-        .why("the supervisor takes its tools from /run/current-system/sw/bin")
-        .next("add them to environment.systemPackages and switch once by hand");
-        report.fail(3, NAME, format!("lacks {missing}"), failure);
-    } else {
-        report.line(3, NAME, Verdict::Passed, "");
     }
 }
 
@@ -430,30 +411,7 @@ fn others(target: &str, facts: &Facts, rules: &Rules<'_>, report: &mut Report) {
         let failure = Failure::failed(Reason::Check, format!("{target}: systemctl does not answer"));
         report.fail(0, "Units", "not readable", failure);
     }
-    if let Some((name, _)) = facts
-        .specialisation
-        .as_ref()
-        .filter(|(name, _)| name != rules.specialisation)
-    {
-        let failure = Failure::refused(format!("{target} runs its specialisation {name}"))
-            .why("a switch would leave it for the plain system")
-            .next(format!(
-                "specialisation = \"{name}\" in [target.{target}], to switch within it"
-            ))
-            .next("or switch the host to the plain system by hand first");
-        report.fail(0, "Specialisation", name.clone(), failure);
-    }
-    // In the middle of somebody's switch the boot default has to differ.
-    if let Some(drift) = boot_drift(facts).filter(|_| facts.holder.is_none()) {
-        if rules.accept_drift {
-            report.warnings.push(drift);
-        } else {
-            let failure = Failure::refused(format!("{target}: {drift}"))
-                .why("a reset would boot something else than what runs")
-                .next("switch the host back by hand, or go on with --accept-drift");
-            report.fail(0, "Boot default", "not what runs", failure);
-        }
-    }
+    system::boots(target, facts, rules, report);
 }
 
 /// Whether a copy by the ssh user gets through to the store.
@@ -469,19 +427,4 @@ fn copies(found: &Found<'_>, report: &mut Report) {
     } else if let Some(failure) = nix::untrusted(target, login, found.signer) {
         report.fail(0, "Nix trust", format!("{} is not trusted", login.user), failure);
     }
-}
-
-/// Running system and boot default disagree: in words.
-pub fn boot_drift(facts: &Facts) -> Option<String> {
-    let running = facts.here.running.as_deref()?;
-    let BootDefault::Path(default) = &facts.here.boot_default else {
-        return None;
-    };
-    // A specialisation that runs belongs to the toplevel that boots.
-    let same = running == default
-        || facts
-            .specialisation
-            .as_ref()
-            .is_some_and(|(_, base)| base == default);
-    (!same).then(|| format!("runs {running}, but the boot default is {default}"))
 }

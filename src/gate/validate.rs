@@ -30,9 +30,8 @@ pub struct Subject<'a> {
     pub settings: &'a Settings,
     pub target: &'a str,
     pub endpoint: &'a Endpoint,
-    /// What must run; a specialisation lies inside of the toplevel.
-    pub running: &'a str,
-    pub toplevel: &'a str,
+    /// What must run.
+    pub system: &'a crate::host::system::System,
     pub checks: &'a CheckSet,
     pub baseline: &'a Baseline,
 }
@@ -338,8 +337,7 @@ async fn renew(held: &Held, shell: &mut Shell, target: &str) -> Result<(), Failu
 fn look<'a>(subject: &'a Subject<'_>, stage: Stage) -> Look<'a> {
     Look {
         target: subject.target,
-        running: subject.running,
-        toplevel: subject.toplevel,
+        system: subject.system,
         stage,
         fresh: Ok(""),
         facts: None,

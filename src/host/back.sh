@@ -110,7 +110,7 @@ maybe_reboot() {
 # Whether a boot would bring back what the last look and "judge" found amiss. docs/supervisor.md has this as a table.
 reboot_mends() {
 	# It boots what ran before, and nobody else has changed what it boots.
-	[ "$boot" = "$p_previous" ] && [ "$profile" = "$s_profile0" ] && [ "$boot" = "$s_boot0" ] &&
+	[ "$boot" = "$p_previous" ] && [ -z "$once" ] && [ "$profile" = "$s_profile0" ] && [ "$boot" = "$s_boot0" ] &&
 		[ "$loader" = "$s_loader0" ] || return 1
 	case $running in
 	"$p_previous") ;;

@@ -1,8 +1,6 @@
 # Functions shared by the facts script and the supervisor. POSIX sh; every tool from the system's own sw/bin.
 
 base=/run/nixgate
-boot_dir=/boot
-efi_dir=/sys/firmware/efi
 
 # The toplevel that runs; empty when /run/current-system is missing. One whose files are gone runs all the same.
 running_system() {
@@ -39,6 +37,27 @@ systems() {
 	else
 		running=$(running_system) profile=$(profile_system) generation=$(profile_generation)
 	fi
+}
+
+# A specialisation is a system of its own. Prints its name and the first of the toplevels that links to it, if any.
+# $1 the system  $2 ... toplevels
+specialised() {
+	w=$1
+	shift
+	for t; do
+		for l in "$t"/specialisation/*; do
+			if [ -e "$l" ] && [ "$(readlink -f "$l")" = "$w" ]; then
+				printf '%s %s\n' "${l##*/}" "$(readlink -f "$t")"
+				return
+			fi
+		done
+	done
+}
+
+# Why a file is not in a store path: the path was made "without" it, or is "damaged"; "unknown" where Nix does not say.
+made_without() {
+	timeout 20 nix-store --verify-path "$1" >/dev/null 2>&1
+	case $? in 0) echo without ;; 1) echo damaged ;; *) echo unknown ;; esac
 }
 
 # The numbers of the profile's generations, one per line, and "complete" after the last.
@@ -84,56 +103,6 @@ container_kind() {
 	{ read -r c </run/systemd/container; } 2>/dev/null || [ -n "$c" ] ||
 		c=$(systemd-detect-virt --container 2>/dev/null) || return 0
 	[ "$c" = none ] || printf '%s\n' "$c"
-}
-
-# /nix/store/…-nixos-system-x out of a kernel command line.
-init_of() {
-	sed -n 's|.*init=\(/nix/store/[^/ "]*\)/init.*|\1|p' | sed -n 1p
-}
-
-# Prints two words: the loader, and the toplevel booted by default or "not-verifiable".
-boot_default() {
-	# systemd-boot is started by EFI firmware and by nothing else.
-	[ -d "$efi_dir" ] && b=$(bootctl list --json=short --no-pager 2>/dev/null) && [ -n "$b" ] && [ "$b" != '[]' ] && {
-		d=$(printf '%s\n' "$b" | sed -e 's|\\/|/|g' -e 's/},{/}\
-{/g' | grep -e '"isDefault":true' | init_of)
-		printf 'systemd-boot %s\n' "${d:-not-verifiable}"
-		return
-	}
-	for c in "$boot_dir/extlinux/extlinux.conf" "$boot_dir/syslinux/syslinux.cfg"; do
-		[ -r "$c" ] || continue
-		awk -v want='init=/nix/store/[^/ "]*/init' '
-			toupper($1) == "DEFAULT" && /^[Dd]/ && d == "" { d = $2 }
-			toupper($1) == "LABEL" { l = $2 }
-			toupper($1) == "APPEND" && !(l in a) {
-				a[l] = ""
-				while (match($0, want)) {
-					a[l] = substr($0, RSTART + 5, RLENGTH - 10)
-					$0 = substr($0, RSTART + RLENGTH)
-				}
-			}
-			END { print "extlinux", d in a && a[d] != "" ? a[d] : "not-verifiable" }' "$c"
-		return
-	done
-	for c in "$boot_dir/grub/grub.cfg" "$boot_dir/grub2/grub.cfg"; do
-		[ -r "$c" ] || continue
-		# A saved default is known only to GRUB's environment block: not verifiable here.
-		n=$(sed -n 's/^[[:space:]]*set default="\{0,1\}\([0-9][0-9]*\)"\{0,1\}[[:space:]]*$/\1/p' "$c" | tail -n 1)
-		d=
-		# Entries of a submenu do not count, though they stand at the line's start.
-		[ -z "$n" ] || d=$(awk -v want="$n" '/^[[:space:]]*(menuentry|submenu) / && !depth { on = (count++ == want) }
-			on && /init=/ { print; exit }
-			/{[[:space:]]*$/ { depth++ }
-			/^[[:space:]]*}/ { depth-- }' "$c" | init_of)
-		printf 'grub %s\n' "${d:-not-verifiable}"
-		return
-	done
-	if [ -n "$(container_kind)" ]; then
-		p=$(profile_system)
-		printf 'none %s\n' "${p:-not-verifiable}"
-	else
-		echo 'unknown not-verifiable'
-	fi
 }
 
 # Kernel's boot id and PID 1's start in clock ticks: containers share the former.

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::Script;
 use super::bootdefault::COMMON;
-use super::state::{BootDefault, Where};
+use super::state::{BootDefault, BootOnce, Where};
+use super::system::{NoSwitch, Specialised};
 use crate::failure::{Exit, Failure, Reason};
 
 const FACTS: &str = include_str!("facts.sh");
@@ -160,6 +161,11 @@ pub struct Facts {
     pub nixos_marker: bool,
     /// `ID` of os-release.
     pub os_id: String,
+    /// The id that the running system's switch-to-configuration was made for; empty where it does not say, and not read
+    /// where there is `/etc/NIXOS`.
+    pub distro_id: String,
+    /// What runs has no switch-to-configuration: nothing could go back to it.
+    pub no_switch: Option<NoSwitch>,
     /// `uname -m`.
     pub machine: String,
     pub kernel: String,
@@ -167,8 +173,10 @@ pub struct Facts {
     #[serde(rename = "where")]
     pub here: Where,
     pub booted: Option<String>,
-    /// When a specialisation runs: its name, and the toplevel that it belongs to.
-    pub specialisation: Option<(String, String)>,
+    /// The boot loader can boot one system once, and what boots by default after that.
+    pub can_boot_once: bool,
+    /// Of what runs and what boots, those that are specialisations.
+    pub specialised: Vec<Specialised>,
     /// Boot id and PID 1's start: names this boot even in a container.
     pub boot: String,
     /// `lxc`, `systemd-nspawn`, `wsl`, …
@@ -251,6 +259,8 @@ impl Facts {
             now: one("now").and_then(|value| value.parse().ok()),
             nixos_marker: one("nixos_marker").is_some(),
             os_id: owned("os_id"),
+            distro_id: owned("distro_id"),
+            no_switch: one("no_switch").map(NoSwitch::parse),
             machine: owned("machine"),
             kernel: owned("kernel"),
             systemd: owned("systemd"),
@@ -260,11 +270,14 @@ impl Facts {
                 generation: one("generation").and_then(|value| value.parse().ok()),
                 boot_default: BootDefault::parse(one("boot_default").unwrap_or_default()),
                 boot_loader: owned("boot_loader"),
+                boot_once: one("boot_once").and_then(BootOnce::parse),
             },
+            can_boot_once: one("can_boot_once").is_some(),
             booted: some("booted"),
-            specialisation: one("specialisation")
-                .and_then(|value| value.split_once(' '))
-                .map(|(name, toplevel)| (name.to_owned(), toplevel.to_owned())),
+            specialised: all("specialisation")
+                .into_iter()
+                .filter_map(Specialised::parse)
+                .collect(),
             boot: owned("boot"),
             container: some("container"),
             system_state: owned("state"),
@@ -330,17 +343,6 @@ impl Facts {
         base64::engine::general_purpose::STANDARD
             .decode(self.record_base64.as_ref()?)
             .ok()
-    }
-
-    /// Whether `toplevel`, or that specialisation of it, is what runs.
-    pub fn runs(&self, toplevel: &str, specialisation: Option<&str>) -> bool {
-        match specialisation {
-            None => self.here.running.as_deref() == Some(toplevel),
-            Some(wanted) => self
-                .specialisation
-                .as_ref()
-                .is_some_and(|(name, base)| name == wanted && base == toplevel),
-        }
     }
 
     /// `/` and the like by path.

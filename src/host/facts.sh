@@ -83,32 +83,36 @@ units &
 manager &
 
 fact now "$(date +%s)"
-[ ! -e /etc/NIXOS ] || fact nixos_marker 1
 while IFS='=' read -r k v; do
 	[ "$k" != ID ] || v=${v#\"} v=${v%\"}
 	[ "$k" != ID ] || fact os_id "$v"
 done 2>/dev/null </etc/os-release
 systems
+# switch-to-configuration takes the file or the id that it was made for: its wrapper sets that, the Perl one asks for it.
+if [ -e /etc/NIXOS ]; then
+	fact nixos_marker 1
+else
+	fact distro_id "$(sed -n -e "s/.*DISTRO_ID'\{0,1\}[= ]'\{0,1\}\([A-Za-z0-9._-]\{1,\}\).*/\1/p" \
+		-e 's/.*\^ID="?\([A-Za-z0-9._-]\{1,\}\).*/\1/p' "$running/bin/switch-to-configuration" 2>/dev/null | sed -n 1p)"
+fi
 booted=$(readlink -f /run/booted-system 2>/dev/null)
 fact running "$running"
 fact booted "$booted"
 fact profile "$profile"
-# A specialisation that runs is a system of its own; which one, is told by the toplevel that links to it.
-for t in "$profile" "$booted"; do
-	case $running in "" | "$t") continue ;; esac
-	for l in "$t"/specialisation/*; do
-		[ -L "$l" ] || [ -e "$l" ] || continue
-		[ "$(readlink -f "$l" 2>/dev/null)" = "$running" ] || continue
-		fact specialisation "${l##*/} $t"
-		break 2
-	done
-done
 fact generation "$generation"
 container=$(container_kind)
 fact container "$container"
 l=$(boot_default)
 fact boot_loader "${l%% *}"
 fact boot_default "${l#* }"
+fact boot_once "$(boot_once)"
+[ "$want" != all ] || ! can_boot_once "${l%% *}" || fact can_boot_once 1
+for p in "$running" "${l#* }"; do
+	case $p in '' | "$profile" | not-verifiable) continue ;; esac
+	t=$(specialised "$p" "$profile" "$booted" /nix/var/nix/profiles/system-*-link)
+	[ -z "$t" ] || fact specialisation "$t $p"
+	[ "$running" != "${l#* }" ] || break
+done
 fact boot "$(boot_name)"
 
 v=''
@@ -155,6 +159,8 @@ host() {
 	for t in $tools; do
 		[ -x "$running/sw/bin/$t" ] || fact missing_tool "$t"
 	done
+	# Who goes back runs this.
+	[ -z "$running" ] || [ -x "$running/bin/switch-to-configuration" ] || fact no_switch "$(made_without "$running")"
 
 	set --
 	for d in / /nix /boot; do

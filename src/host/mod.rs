@@ -23,6 +23,7 @@ pub mod shell;
 pub mod state;
 pub mod stc;
 pub mod supervisor;
+pub mod system;
 pub mod trouble;
 mod wire;
 

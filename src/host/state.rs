@@ -105,6 +105,32 @@ impl fmt::Display for BootDefault {
     }
 }
 
+/// An entry that boots at the next boot only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BootOnce {
+    /// Its toplevel, where its command line names one.
+    pub path: Option<String>,
+    /// Its name in the boot loader's menu.
+    pub entry: String,
+}
+
+impl BootOnce {
+    /// From the scripts' words: the toplevel or `-`, then the entry.
+    pub fn parse(words: &str) -> Option<Self> {
+        let (path, entry) = words.split_once(' ')?;
+        Some(BootOnce {
+            path: Some(path.to_owned()).filter(|path| path.starts_with('/')),
+            entry: entry.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for BootOnce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.path.as_deref().unwrap_or(&self.entry))
+    }
+}
+
 /// Running system, profile and boot default, read together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Where {
@@ -114,8 +140,10 @@ pub struct Where {
     pub profile: Option<String>,
     pub generation: Option<u64>,
     pub boot_default: BootDefault,
-    /// `systemd-boot`, `grub`, `extlinux`, `none` or `unknown`.
+    /// `systemd-boot`, `grub`, `extlinux`, `limine`, `refind`, `none` or `unknown`.
     pub boot_loader: String,
+    /// What boots at the next boot only, in place of the default.
+    pub boot_once: Option<BootOnce>,
 }
 
 /// A state file.
@@ -131,6 +159,8 @@ pub struct State {
     pub changed: u64,
     pub candidate: String,
     pub previous: String,
+    /// What runs of the candidate: see [`State::system`]. Empty before the switch.
+    pub effective: String,
     #[serde(rename = "where")]
     pub here: Where,
     pub generation_before: Option<u64>,
@@ -177,12 +207,14 @@ impl State {
             changed: one("changed").parse().unwrap_or(0),
             candidate: owned("candidate"),
             previous: owned("previous"),
+            effective: owned("effective"),
             here: Where {
                 running: path("running"),
                 profile: path("profile"),
                 generation: one("generation").parse().ok(),
                 boot_default: BootDefault::parse(one("boot_default")),
                 boot_loader: owned("boot_loader"),
+                boot_once: BootOnce::parse(one("boot_once")),
             },
             generation_before: one("generation_before").parse().ok(),
             switch_status: status("switch_status"),
@@ -199,25 +231,6 @@ impl State {
             settled: one("settled") == "1",
             rebooting: one("rebooting") == "1",
         })
-    }
-
-    /// What disagrees with "running = profile = boot default = candidate", in words; empty when the commit is proven.
-    /// A boot default that cannot be verified is not listed here: see [`Where::boot_default`].
-    pub fn disagreements(&self, running: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
-        if self.here.running.as_deref() != Some(running) {
-            found.push(format!("running is {}", word(&self.here.running)));
-        }
-        if self.here.profile.as_deref() != Some(self.candidate.as_str()) {
-            found.push(format!("the profile is {}", word(&self.here.profile)));
-        }
-        if let BootDefault::Path(path) = &self.here.boot_default
-            && *path != self.candidate
-        {
-            found.push(format!("the boot default is {path}"));
-        }
-        found
     }
 }
 
@@ -247,7 +260,7 @@ mod tests {
     fn s0_13_a_commit_that_left_the_boot_default_behind_is_named() {
         let state = State::parse(TEXT).expect("a state");
         assert_eq!(
-            state.disagreements("/nix/store/b"),
+            state.system().disagreements(&state.here),
             ["the boot default is /nix/store/a"]
         );
     }

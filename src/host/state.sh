@@ -4,8 +4,8 @@
 
 s_state='' s_since=0 s_generation_before='' s_switch_status='' s_revert_status='' s_boot_status=''
 s_switch_timed_out='' s_nonce='' s_answer='' s_reasons='' s_settled='' s_rebooting='' s_effective=''
-s_running0='' s_profile0='' s_boot0='' s_loader0='' s_generation0=''
-running='' profile='' generation='' loader='' boot=''
+s_running0='' s_profile0='' s_boot0='' s_loader0='' s_generation0='' s_once0='' s_cleared=''
+running='' profile='' generation='' loader='' boot='' once=''
 
 # Written beside and renamed: a reader sees the old one or the new one, and where there is no room the old one stays.
 save() {
@@ -15,7 +15,8 @@ save() {
 			printf 'since=%s\nchanged=%s\n' "$s_since" "$((booted_at + ${up%.*}))" &&
 			printf 'candidate=%s\nprevious=%s\neffective=%s\n' "$p_candidate" "$p_previous" "$s_effective" &&
 			printf 'running=%s\nprofile=%s\ngeneration=%s\n' "$running" "$profile" "$generation" &&
-			printf 'boot_loader=%s\nboot_default=%s\n' "$loader" "$boot" &&
+			printf 'boot_loader=%s\nboot_default=%s\nboot_once=%s\n' "$loader" "$boot" "$once" &&
+			printf 'once0=%s\ncleared=%s\n' "$s_once0" "$s_cleared" &&
 			printf 'running0=%s\nprofile0=%s\nboot0=%s\nloader0=%s\ngeneration0=%s\n' \
 				"$s_running0" "$s_profile0" "$s_boot0" "$s_loader0" "$s_generation0" &&
 			printf 'generation_before=%s\n' "$s_generation_before" &&
@@ -44,6 +45,8 @@ load() {
 		profile0) s_profile0=$v ;;
 		boot0) s_boot0=$v ;;
 		loader0) s_loader0=$v ;;
+		once0) s_once0=$v ;;
+		cleared) s_cleared=$v ;;
 		generation0) s_generation0=$v ;;
 		generation_before) s_generation_before=$v ;;
 		switch_status) s_switch_status=$v ;;
@@ -69,9 +72,10 @@ reason=$1
 "
 }
 
-# Running system, profile and boot default, now.
+# Running system, profile, boot default and what boots once, now.
 look() {
 	systems 3>&- 7>&- 8>&- 9>&-
 	loader=$(alone boot_default)
 	boot=${loader#* } loader=${loader%% *}
+	once=$(alone boot_once)
 }

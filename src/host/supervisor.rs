@@ -24,5 +24,5 @@ pub use driver::{Committed, Held, Reverted, Switched, hold};
 pub use error::{HoldError, SupervisorError};
 pub use others::{cancel, holder_now, reattach, supersede};
 pub use plan::Plan;
-pub use reboot::{BootSet, boot_set, make_default, set_boot};
+pub use reboot::{BootSet, Unset, boot_set, make_default, set_boot, unset_boot};
 pub use verify::{Rehearsal, dry_activate};

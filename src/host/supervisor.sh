@@ -181,9 +181,19 @@ commit() {
 	[ "$profile" = "$s_profile0" ] || why="the profile is ${profile:-nothing} and was $s_profile0"
 	[ "$boot" = "$s_boot0" ] || why="the boot default is $boot and was $s_boot0"
 	[ "$loader" = "$s_loader0" ] || why="the boot loader is $loader and was $s_loader0"
+	[ "$once" = "$s_once0" ] || why="what boots once is ${once:-nothing} and was ${s_once0:-nothing}"
 	if [ -n "$why" ]; then
 		answer "refused: $why"
 		return
+	fi
+	# What an earlier --boot wanted: the next boot would be its candidate's.
+	if [ -n "$once" ] && [ "$loader" = systemd-boot ]; then
+		s_cleared=${once#* }
+		if ! alone set_once ''; then
+			s_cleared=''
+			answer "refused: ${once#* } boots once, and that could not be cleared"
+			return
+		fi
 	fi
 	alone generations >"$dir/generations-before" 9>&-
 	s_state=committing s_nonce=$nonce s_answer='' s_generation_before=$generation
@@ -222,12 +232,16 @@ finish_commit() {
 }
 
 # Whether the host boots the candidate now, as far as that could be told before. A loader may end well and leave half of its
-# file, or none, as on a full /boot: whoever could be read must still be, and a container's profile answers only where no
-# loader did. A candidate may bring another loader, which then names it.
+# file, or none, as on a full /boot: whoever could be read must still be, unless a person has said that the new one cannot, and a
+# container's profile answers only where no loader did. A candidate may bring another loader, which then names it.
 boots_candidate() {
 	case $boot in
-	"$p_candidate") [ "$loader" != none ] || [ "$s_loader0" = none ] ;;
-	not-verifiable) [ "$s_boot0" = not-verifiable ] && { [ "$loader" = "$s_loader0" ] || [ "$s_loader0" = unknown ]; } ;;
+	# A specialisation that is to run may boot by default.
+	"$p_candidate" | "$s_effective") [ "$loader" != none ] || [ "$s_loader0" = none ] ;;
+	not-verifiable)
+		[ -z "$p_accept_loader" ] || return 0
+		[ "$s_boot0" = not-verifiable ] && { [ "$loader" = "$s_loader0" ] || [ "$s_loader0" = unknown ]; }
+		;;
 	*) return 1 ;;
 	esac
 }
@@ -243,8 +257,15 @@ undo_commit() {
 	# Before the old system's boot menu is made, so that the candidate is not in it.
 	[ ! -e "$dir/generations-before" ] || alone drop_new_generations <"$dir/generations-before" 2>>"$dir/commit.err"
 	back=$s_boot0
+	# What boots by default may be a specialisation: the toplevel that it belongs to wrote that.
+	t=$(alone specialised "$s_boot0" "$s_profile0")
+	[ -z "$t" ] || back=${t#* }
 	[ -x "$back/bin/switch-to-configuration" ] || back=$p_previous
 	run_stc bootback "$back" boot
+	if [ -n "$s_cleared" ]; then
+		alone set_once "$s_cleared" || reason "$s_cleared does not boot once any more"
+		s_cleared=''
+	fi
 	s_boot_status=${s_boot_status:-$rc}
 	revert 'the commit failed'
 	s_answer='refused: the commit failed'
@@ -429,7 +450,7 @@ hold)
 	alone ln -sfn "$p_candidate" "$roots/+tmp/$p_run"
 	alone ln -sfn "$p_previous" "$roots/+tmp/$p_run+previous"
 	look
-	s_running0=$running s_profile0=$profile s_boot0=$boot s_loader0=$loader s_generation0=$generation
+	s_running0=$running s_profile0=$profile s_boot0=$boot s_loader0=$loader s_generation0=$generation s_once0=$once
 	s_state=holding
 	save
 	obey

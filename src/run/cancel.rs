@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::deliver::Outcome;
 use super::journal::{self, Ending, State};
 use super::running::{self, Process, Runner};
-use super::{World, reach};
+use super::{World, reach, unboot};
 use crate::config::Settings;
 use crate::event::Event;
 use crate::failure::{Exit, Failure, Reason};
@@ -184,11 +184,14 @@ async fn on_host(
     session: &mut Session,
 ) -> Result<Outcome, Failure> {
     let facts = reach::read_facts(session, target).await?;
-    let Some(holder) = facts.holder else {
-        return Ok(Outcome {
-            outcome: "unchanged",
-            ..done(target, format!("{target}: no run is at work, here or there"))
-        });
+    let Some(holder) = &facts.holder else {
+        return match unboot::take_back(world, target, settings, session, &facts).await? {
+            Some(text) => Ok(done(target, text)),
+            None => Ok(Outcome {
+                outcome: "unchanged",
+                ..done(target, format!("{target}: no run is at work, here or there"))
+            }),
+        };
     };
     if holder.target != target.as_str() {
         return Err(holder

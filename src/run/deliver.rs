@@ -79,6 +79,8 @@ pub(super) struct Delivery<'a> {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Options {
     pub accept_drift: bool,
+    /// A boot loader that does not tell what it boots.
+    pub accept_loader: bool,
     /// Stop after dry-activate: `check`, `rollback --check`.
     pub rehearse_only: bool,
     /// A person is asked before the switch.
@@ -145,15 +147,15 @@ async fn drive(
     if delivery.options.sick {
         baseline.excused = failing;
     }
-    let running = switched(run, session, &held, &baseline, delivery).await?;
+    let system = switched(run, session, &held, &baseline, delivery).await?;
 
-    let shell = validated(run, session, &held, &running, &baseline, delivery).await?;
+    let shell = validated(run, session, &held, &system, &baseline, delivery).await?;
     if let Some(home) = &delivery.home {
         let here = (&held, shell);
         return and_back(run, session, here, &baseline, (delivery, home), &facts.here).await;
     }
 
-    let (mut shell, named) = committed(run, session, (&held, shell), &running, delivery).await?;
+    let (mut shell, named) = committed(run, session, (&held, shell), delivery).await?;
     if delivery.options.skip_validation {
         let _ = held.end(&mut shell).await;
         return Ok(unrecorded(run, delivery.toplevel.as_str()));
@@ -197,6 +199,7 @@ fn plan(run: &Run<'_>, facts: &Facts, delivery: &Delivery<'_>) -> Plan {
         activate: settings.timeouts.activate,
         reboot_on_failed_revert: settings.reboot_on_failed_revert,
         accept_drift: delivery.options.accept_drift,
+        accept_loader: delivery.options.accept_loader,
         specialisation: Some(delivery.checked.settings.specialisation.clone()).filter(|s| !s.is_empty()),
         container: facts.container.clone(),
         never_reboot: settings.is_local(),

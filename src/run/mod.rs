@@ -38,6 +38,7 @@ mod stop;
 pub mod store;
 mod supersede;
 mod trust;
+mod unboot;
 
 use std::io::Read;
 use std::sync::Arc;

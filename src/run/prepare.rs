@@ -90,7 +90,8 @@ async fn after_gc(
 
 async fn rehearse(session: &Session, target: &str, delivery: &Delivery<'_>) -> Result<Rehearsal, Failure> {
     let limit = delivery.settings.timeouts.activate;
-    dry_activate::rehearse(session, target, delivery.closure, limit).await
+    let specialisation = &delivery.checked.settings.specialisation;
+    dry_activate::rehearse(session, target, specialisation, delivery.closure, limit).await
 }
 
 /// Copy and rehearsal under the lock. `Some` when the run ends here.

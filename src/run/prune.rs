@@ -90,16 +90,17 @@ async fn drop_roots(desk: &mut Desk<'_>, target: &Target, dry_run: bool) -> Resu
 
 fn going(ledger: &Ledger, keep: u32, facts: &Facts) -> Vec<RecordName> {
     let here = &facts.here;
-    let base = facts.specialisation.as_ref().map(|(_, base)| base.as_str());
+    // A specialisation is kept by its toplevel.
+    let bases = facts.specialised.iter().map(|known| known.toplevel.as_str());
     let in_use: Vec<&str> = [
         here.running.as_deref(),
         here.profile.as_deref(),
         here.boot_default.path(),
         facts.booted.as_deref(),
-        base,
     ]
     .into_iter()
     .flatten()
+    .chain(bases)
     .collect();
     let prefix = format!("{}/", ledger.target());
     let own = facts.roots.iter().filter_map(|(name, path)| {

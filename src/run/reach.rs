@@ -13,6 +13,7 @@ use crate::gate::validate::{self, Patience, Subject};
 use crate::gate::{GateLog, preflight};
 use crate::git::Trusted;
 use crate::host::state::BootDefault;
+use crate::host::system::System;
 use crate::host::{Address, ConnectError, Endpoint, Facts, Privilege, RunDir, Secret, Session, Sudo, facts};
 use crate::record::{Record, Target};
 use crate::ui::records::Live;
@@ -154,28 +155,23 @@ pub async fn health(world: World<'_>, target: &Target, host: Option<&str>) -> Re
         Ok(session) => session,
         Err(error) => return Err(unreachable(&mut log, target, &error)),
     };
-    let (running, toplevel) = match &ledger {
+    let system = match &ledger {
         Some(ledger) => {
             let evidence = &ledger.head().evidence;
-            let running = match &evidence.specialisation {
-                None => evidence.toplevel.clone(),
+            match evidence.specialisation.as_deref() {
+                None => System::plain(&evidence.toplevel),
                 // A specialisation is a store path of its own, which only the host can resolve.
-                Some(name) => {
-                    let facts = read_facts(&session, target).await?;
-                    let named = format!("{}/specialisation/{name}", evidence.toplevel);
-                    let runs = facts.runs(&evidence.toplevel, Some(name));
-                    facts.here.running.filter(|_| runs).unwrap_or(named)
-                }
-            };
-            (running, evidence.toplevel.clone())
+                name => read_facts(&session, target)
+                    .await?
+                    .system(&evidence.toplevel, name),
+            }
         }
         None => {
             log.note(format!(
                 "{target} has no release yet: its running system is taken as it is"
             ));
             let facts = read_facts(&session, target).await?;
-            let running = facts.here.running.unwrap_or_default();
-            (running.clone(), running)
+            facts.running().unwrap_or_else(|| System::plain(""))
         }
     };
     let baseline = Baseline::default();
@@ -183,8 +179,7 @@ pub async fn health(world: World<'_>, target: &Target, host: Option<&str>) -> Re
         settings: &settings,
         target: target.as_str(),
         endpoint: &endpoint,
-        running: &running,
-        toplevel: &toplevel,
+        system: &system,
         checks: &checks,
         baseline: &baseline,
     };
@@ -267,21 +262,22 @@ async fn look(world: World<'_>, target: &Target, ledger: Option<&Trusted>) -> Re
     if let Some(ledger) = ledger {
         let head: &Record = ledger.head();
         let toplevel = head.evidence.toplevel.as_str();
-        let running = facts.here.running.as_deref();
-        if !facts.runs(toplevel, head.evidence.specialisation.as_deref()) {
+        let system = facts.system(toplevel, head.evidence.specialisation.as_deref());
+        if !system.runs(&facts.here) {
             drift.push(format!(
-                "runs {}, recorded is {toplevel}",
-                running.unwrap_or("nothing")
+                "runs {}, recorded is {}",
+                facts.here.running.as_deref().unwrap_or("nothing"),
+                system.effective
             ));
         }
-        if facts.here.profile.as_deref() != Some(toplevel) {
+        if !system.is_profile(&facts.here) {
             drift.push(format!(
                 "the profile is {}",
                 facts.here.profile.as_deref().unwrap_or("nothing")
             ));
         }
         if let BootDefault::Path(path) = &facts.here.boot_default
-            && path != toplevel
+            && !system.is_booted_by(path)
         {
             drift.push(format!("the boot default is {path}"));
         }
@@ -293,6 +289,7 @@ async fn look(world: World<'_>, target: &Target, ledger: Option<&Trusted>) -> Re
         booted: facts.booted.clone(),
         profile: facts.here.profile.clone(),
         boot_default: boot.or_else(|| Some(format!("not verifiable ({})", facts.here.boot_loader))),
+        boot_once: facts.here.boot_once.as_ref().map(ToString::to_string),
         system_state: facts.system_state.clone(),
         record: carried(&facts),
         drift,

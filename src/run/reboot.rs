@@ -7,13 +7,18 @@ use super::deliver::{Delivery, Outcome};
 use super::journal::{Ending, Step};
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
+use crate::gate::commit::ACCEPT_LOADER;
 use crate::gate::{copy, dry_activate};
 use crate::host::state::Where;
 use crate::host::stc::Stc;
 use crate::host::supervisor::{self, BootSet, Held};
-use crate::host::{HostError, Session};
+use crate::host::system::System;
+use crate::host::{Facts, HostError, Session};
 
-/// Sets what the host boots next. `booted` names the boot that it is in. Nothing interrupts it, and the host goes on with
+/// What `--boot` means where the boot loader cannot boot a system once.
+pub(super) const UNPROVEN: &str = "an unproven system is the boot default until `resume` has validated it";
+
+/// Sets what the host boots next. Nothing interrupts it, and the host goes on with
 /// it without us; the journal says before that it may have begun.
 ///
 /// # Errors
@@ -22,33 +27,41 @@ pub(super) async fn set(
     run: &mut Run<'_>,
     session: &mut Session,
     held: &Held,
-    booted: &str,
+    facts: &Facts,
     delivery: &Delivery<'_>,
 ) -> Result<Outcome, Failure> {
     let target = run.target.to_string();
     let limit = delivery.settings.timeouts.activate * 2;
-    run.state.booted = Some(booted.to_owned()).filter(|boot| !boot.is_empty());
+    run.state.booted = Some(facts.boot.clone()).filter(|boot| !boot.is_empty());
     run.step(Step::Committing)?;
     run.log.begin(Gate::Commit);
-    let asked = async { supervisor::set_boot(&mut &*session, held, limit).await };
+    let options = (
+        delivery.checked.settings.specialisation.as_str(),
+        delivery.options.accept_loader,
+    );
+    let asked = async { supervisor::set_boot(&mut &*session, held, options, limit).await };
     let set = match copy::keeping(held, session, asked).await {
         Ok(set) => set,
         Err(error) => followed(session, held, limit, error).await?,
     };
-    if set.outcome != Stc::Done {
+    if set.outcome != Stc::Done || set.elsewhere.is_some() {
         return Err(refused(&target, &set));
     }
-    run.log.pass(if set.oneshot {
-        "boots the candidate once"
-    } else {
-        "boots the candidate"
+    run.log.pass(match (set.oneshot, set.here.boot_default.path()) {
+        (true, _) => "boots the candidate once",
+        (false, Some(_)) => "boots the candidate",
+        (false, None) => "set; what boots is not verifiable",
     });
-    if !set.oneshot {
-        run.log
-            .warn("an unproven system is the boot default until `resume` has validated it");
+    // Preflight has said so where it could be foreseen.
+    if !set.oneshot && facts.can_boot_once {
+        run.log.warn(UNPROVEN);
     }
     run.evidence.generation_after = set.here.generation;
-    let next = [format!("reboot {target}"), format!("git nixgate resume {target}")];
+    let next = [
+        format!("reboot {target}"),
+        format!("git nixgate resume {target}"),
+        format!("or take it back: git nixgate cancel {target}"),
+    ];
     run.end(Ending {
         exit: Exit::NeedsReboot.code(),
         reason: Some(Reason::Reboot),
@@ -69,6 +82,20 @@ pub(super) async fn set(
 
 /// It could not be set, and was taken back.
 pub(super) fn refused(target: &str, set: &BootSet) -> Failure {
+    if let Some((loader, boot)) = set.elsewhere.as_deref().and_then(|word| word.split_once(' ')) {
+        let told = boot.starts_with('/');
+        let what = match told {
+            true => format!("{target}: the boot default is {boot} after the candidate's `boot`"),
+            false => format!("{target}: the boot loader ({loader}) does not tell what it boots by default"),
+        };
+        let failure = Failure::failed(Reason::Boot, what)
+            .why("profile and boot default are as they were")
+            .tail(&set.stderr, 6);
+        return match told {
+            true => failure.next("see what sets the default there: loader.conf, an EFI variable, grub.cfg"),
+            false => failure.next(format!("the same with {ACCEPT_LOADER}")),
+        };
+    }
     let what = format!(
         "{target}: the boot default could not be set: {}",
         dry_activate::word(&set.outcome)
@@ -114,14 +141,14 @@ pub(super) enum Next {
     Half,
 }
 
-/// With systemd-boot a candidate that boots once is not the default: its profile decides.
-pub(super) fn next(here: &Where, candidate: &str, previous: &str) -> Next {
-    let boot = here.boot_default.path();
-    let once = here.boot_loader == "systemd-boot" && boot == Some(previous);
-    let profile = here.profile.as_deref();
-    if profile == Some(candidate) && (once || boot.is_none_or(|boot| boot == candidate)) {
+/// With systemd-boot a candidate that boots once is not the default.
+pub(super) fn next(here: &Where, candidate: &System) -> Next {
+    let once = here.boot_once.as_ref().and_then(|once| once.path.as_deref());
+    let once = once.is_some_and(|path| candidate.is_booted_by(path));
+    let boots = candidate.boots(here);
+    if candidate.is_profile(here) && (once || boots.unwrap_or(true)) {
         Next::Candidate
-    } else if profile != Some(candidate) && boot.is_none_or(|boot| boot != candidate) {
+    } else if !candidate.is_profile(here) && !once && !boots.unwrap_or(false) {
         Next::Previous
     } else {
         Next::Half
@@ -131,32 +158,37 @@ pub(super) fn next(here: &Where, candidate: &str, previous: &str) -> Next {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::state::BootDefault;
+    use crate::host::state::{BootDefault, BootOnce};
 
     #[test]
     fn what_boots_next_is_read_from_profile_and_boot_default() {
-        let here = |profile: &str, boot: &str, loader: &str| Where {
+        let here = |profile: &str, boot: &str, loader: &str, once: &str| Where {
             running: Some("/nix/store/a".into()),
             profile: Some(profile.into()),
             generation: None,
             boot_default: BootDefault::parse(boot),
             boot_loader: loader.into(),
+            boot_once: BootOnce::parse(once),
         };
         let (a, b) = ("/nix/store/a", "/nix/store/b");
-        for (profile, boot, loader, expected) in [
-            (a, a, "extlinux", Next::Previous),
-            (b, b, "extlinux", Next::Candidate),
-            (b, a, "extlinux", Next::Half),
-            (a, b, "extlinux", Next::Half),
-            (b, a, "systemd-boot", Next::Candidate),
-            (b, "not-verifiable", "none", Next::Candidate),
-            (a, "not-verifiable", "none", Next::Previous),
-            ("/nix/store/c", a, "grub", Next::Previous),
+        let once = "/nix/store/b nixos-generation-2.conf";
+        for (profile, boot, loader, once, expected) in [
+            (a, a, "extlinux", "", Next::Previous),
+            (b, b, "extlinux", "", Next::Candidate),
+            (b, a, "extlinux", "", Next::Half),
+            (a, b, "extlinux", "", Next::Half),
+            (b, a, "systemd-boot", once, Next::Candidate),
+            // Nothing boots it, or what was taken back boots all the same.
+            (b, a, "systemd-boot", "", Next::Half),
+            (a, a, "systemd-boot", once, Next::Half),
+            (b, "not-verifiable", "none", "", Next::Candidate),
+            (a, "not-verifiable", "none", "", Next::Previous),
+            ("/nix/store/c", a, "grub", "", Next::Previous),
         ] {
             assert_eq!(
-                next(&here(profile, boot, loader), b, a),
+                next(&here(profile, boot, loader, once), &System::plain(b)),
                 expected,
-                "{profile} {boot} {loader}"
+                "{profile} {boot} {loader} {once}"
             );
         }
     }

@@ -161,21 +161,22 @@ pub(super) fn refuse_unfixed(
     }
 }
 
+/// The host runs and boots `toplevel`, or that specialisation of it, and its newest record says so.
 pub(super) fn nothing_to_do(
     target: &Target,
-    toplevel: &str,
+    (toplevel, specialisation): (&str, &str),
     ledger: Option<&Ledger>,
     facts: &Facts,
     again: bool,
     verb: Verb,
 ) -> Option<Outcome> {
     let head = ledger?.head();
-    let here = &facts.here;
-    let boots = here.boot_default.path().is_none_or(|path| path == toplevel);
+    let recorded = head.evidence.specialisation.as_deref().unwrap_or_default();
     let same = head.evidence.toplevel == toplevel
-        && facts.runs(toplevel, head.evidence.specialisation.as_deref())
-        && here.profile.as_deref() == Some(toplevel)
-        && boots;
+        && recorded == specialisation
+        && facts
+            .system(toplevel, Some(specialisation))
+            .is_committed(&facts.here);
     if !same || again || verb == Verb::Check {
         return None;
     }

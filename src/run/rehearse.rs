@@ -13,6 +13,7 @@ use crate::gate::health::Baseline;
 use crate::gate::validate::{Subject, Validated, validate};
 use crate::host::state::Where;
 use crate::host::supervisor::Held;
+use crate::host::system::System;
 use crate::host::{Session, Shell};
 
 /// What a host that came back is held against: the checks of its current record.
@@ -60,8 +61,7 @@ pub(super) async fn and_back(
         settings: &settings,
         target: &target,
         endpoint: delivery.endpoint,
-        running: &held.previous,
-        toplevel: &held.previous,
+        system: &System::plain(&held.previous),
         checks: &home.checked.checks,
         baseline,
     };
@@ -171,6 +171,7 @@ mod tests {
             generation: Some(7),
             boot_default: BootDefault::Path("/nix/store/a".into()),
             boot_loader: "grub".into(),
+            boot_once: None,
         };
         assert!(unlike_before(&before, &before.clone()).is_empty());
         let now = Where {

@@ -31,6 +31,7 @@ pub struct CheckOptions {
     pub rev: Option<String>,
     pub host: Option<String>,
     pub accept_drift: bool,
+    pub accept_loader: bool,
     pub accept_input: Vec<String>,
     /// Go on although no cause explains some of the changes.
     pub accept_unexplained: bool,
@@ -360,6 +361,7 @@ async fn drive(
         home: None,
         options: Options {
             accept_drift: options.check.accept_drift,
+            accept_loader: options.check.accept_loader,
             rehearse_only: verb == Verb::Check,
             confirm: options.confirm,
             boot: options.boot,
@@ -429,6 +431,7 @@ async fn judged(
         copies: copies(settings),
         horizon: horizon(settings),
         specialisation: &settings.specialisation,
+        boot: options.boot,
         gc: options.gc,
     };
     let fit = reading?.judged(&mut run.log, target.as_str(), &rules).await?;

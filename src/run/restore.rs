@@ -32,6 +32,7 @@ pub struct RestoreOptions {
     pub host: Option<String>,
     pub keep: bool,
     pub accept_drift: bool,
+    pub accept_loader: bool,
     pub supersede: bool,
     /// The host may carry another target's record.
     pub take_over: bool,
@@ -177,6 +178,7 @@ async fn drive(
         copies: false,
         horizon: super::release::horizon(settings),
         specialisation: &settings.specialisation,
+        boot: false,
         gc: false,
     };
     let fit = reading.judged(&mut run.log, target.as_str(), &rules).await?;
@@ -298,6 +300,7 @@ async fn drive(
         home,
         options: Options {
             accept_drift: true,
+            accept_loader: options.accept_loader,
             rehearse_only: mode == Mode::Check,
             sick: true,
             keep: options.keep,
@@ -348,10 +351,11 @@ fn already(
     mode: Mode,
 ) -> Option<Outcome> {
     let toplevel = choice.toplevel();
-    let here = &facts.here;
-    let boots = here.boot_default.path().is_none_or(|path| path == toplevel);
-    let there =
-        here.running.as_deref() == Some(toplevel) && here.profile.as_deref() == Some(toplevel) && boots;
+    let specialisation = match choice.restores {
+        OnHost::BeforeFirst => None,
+        OnHost::Release(_) => choice.source.evidence.specialisation.as_deref(),
+    };
+    let there = facts.system(toplevel, specialisation).is_committed(&facts.here);
     if mode != Mode::Real || !there || ledger.on_host() != choice.restores || !choice.withdraws.is_empty() {
         return None;
     }

@@ -85,8 +85,11 @@ fn unfinished(world: World<'_>, target: &Target) -> Result<Option<(State, Eviden
                 .why(why));
             }
         };
-        if state.step == Step::Ended {
-            continue;
+        match state.step {
+            // What came of older runs does not matter any more: this one is what the host was brought to since.
+            Step::Ended if is_recorded_by(&state) => return Ok(None),
+            Step::Ended => continue,
+            _ => {}
         }
         let line = repo
             .journal_file(target, &name.run, journal::EVIDENCE)?
@@ -229,7 +232,11 @@ fn is_over(run: &Run<'_>, result: &Result<Outcome, Failure>) -> bool {
 
 /// Whether the record is made: what is missing is its publication, and that is `publish`'s.
 fn is_recorded(run: &Run<'_>) -> bool {
-    run.state
+    is_recorded_by(&run.state)
+}
+
+fn is_recorded_by(state: &State) -> bool {
+    state
         .ending
         .as_ref()
         .is_some_and(|ending| ending.record.is_some())

@@ -451,6 +451,7 @@ impl<'a> Desk<'a> {
             activate: self.settings.timeouts.activate,
             reboot_on_failed_revert: false,
             accept_drift: true,
+            accept_loader: false,
             specialisation: None,
             container: facts.container.clone(),
             never_reboot: true,

@@ -246,6 +246,9 @@ pub struct Live {
     pub booted: Option<String>,
     pub profile: Option<String>,
     pub boot_default: Option<String>,
+    /// What boots at the next boot only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_once: Option<String>,
     pub system_state: String,
     /// The record that the host itself carries.
     pub record: Option<String>,
@@ -353,6 +356,9 @@ pub fn status(all: &[TargetStatus<'_>], style: Style) -> String {
         }
         for (name, path) in places {
             out.push_str(&format!("  {name:<12}  {}\n", one_line(&or(path))));
+        }
+        if let Some(once) = &live.boot_once {
+            out.push_str(&format!("  {:<12}  {}\n", "boots once", one_line(once)));
         }
         out.push_str(&format!("  {:<12}  {}\n", "state", one_line(&live.system_state)));
         if let Some(who) = &live.held_by {

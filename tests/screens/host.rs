@@ -13,6 +13,7 @@ use git_nixgate::host::facts::Login;
 use git_nixgate::host::probe::Icmp;
 use git_nixgate::host::state::State;
 use git_nixgate::host::supervisor::{HoldError, SupervisorError};
+use git_nixgate::host::system::System;
 use git_nixgate::host::{ConnectClass, ConnectError, Facts, Greeting, HostError, Probe, SudoError};
 use git_nixgate::ui::{Style, screen as draw};
 
@@ -83,6 +84,7 @@ fn judged_for(login: &Login, facts: &Facts, services: &[Answer], advisory: bool)
         copies: true,
         horizon: 900,
         specialisation: "",
+        boot: false,
         gc: false,
     };
     preflight::judge(&found, &rules)
@@ -221,10 +223,10 @@ fn s0_9_validation_good_and_bad() {
         verdict: Verdict::Failed,
         detail: "HTTP 503".into(),
     }];
+    let wanted = System::plain(B);
     let look = |facts, services, checks| Look {
         target: "cortex",
-        running: B,
-        toplevel: B,
+        system: &wanted,
         stage: Stage::Switched,
         fresh: Ok("fresh connection"),
         facts: Some(facts),

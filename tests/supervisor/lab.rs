@@ -253,6 +253,7 @@ impl Trial {
             activate: Duration::from_secs(activate),
             reboot_on_failed_revert: false,
             accept_drift: false,
+            accept_loader: false,
             specialisation: None,
             container: facts.container.clone(),
             never_reboot: false,

@@ -51,9 +51,14 @@ async fn s0_13_and_s0_17_a_good_candidate_is_switched_committed_and_proven() {
     let closure = path_list(&lab, &b);
     println!("({} paths)", closure.len());
     let clock2 = Instant::now();
-    let rehearsal = dry_activate(&mut trial.session, &b, (&closure, ""), Duration::from_secs(30))
-        .await
-        .expect("ran");
+    let rehearsal = dry_activate(
+        &mut trial.session,
+        (&b, ""),
+        (&closure, ""),
+        Duration::from_secs(30),
+    )
+    .await
+    .expect("ran");
     println!(
         "verify and dry-activate: {} ms ({:?})",
         clock2.elapsed().as_millis(),
@@ -84,7 +89,10 @@ async fn s0_13_and_s0_17_a_good_candidate_is_switched_committed_and_proven() {
     let clock = Instant::now();
     let committed = held.commit(&mut shell).await.expect("committed");
     println!("commit: {} ms", clock.elapsed().as_millis());
-    assert_eq!(committed.state.disagreements(&b), Vec::<String>::new());
+    assert_eq!(
+        committed.state.system().disagreements(&committed.state.here),
+        Vec::<String>::new()
+    );
     assert_eq!(committed.generation, committed.generation_before.map(|n| n + 1));
     assert!(!committed.boot_unverified, "{committed:?}");
 
@@ -297,7 +305,10 @@ async fn a_specialisation_runs_and_its_toplevel_is_committed() {
     );
     let mut shell = fresh(&lab.endpoint("cortex")).await.expect("fresh");
     let committed = held.commit(&mut shell).await.expect("committed");
-    assert_eq!(committed.state.disagreements(&inner), Vec::<String>::new());
+    assert_eq!(
+        committed.state.system().disagreements(&committed.state.here),
+        Vec::<String>::new()
+    );
     held.end(&mut shell).await.expect("ended");
     // From there the way back starts at the specialisation.
     let a = lab.closure("cortex", "A");
@@ -341,7 +352,7 @@ async fn the_next_boot_is_set_and_a_failing_loader_takes_it_back() {
         boot_set(&mut trial.session, &held.run, minute).await,
         Ok(None)
     ));
-    let failed = set_boot(&mut trial.session, &held, minute)
+    let failed = set_boot(&mut trial.session, &held, ("", false), minute)
         .await
         .expect("an answer");
     assert_eq!(failed.outcome, Stc::BootLoader);
@@ -355,7 +366,7 @@ async fn the_next_boot_is_set_and_a_failing_loader_takes_it_back() {
     let mut trial = Trial::new(&lab, "cortex", &good, 20, 60).await;
     let previous = trial.plan.previous().to_owned();
     let held = trial.hold().await.expect("held");
-    let set = set_boot(&mut trial.session, &held, minute)
+    let set = set_boot(&mut trial.session, &held, ("", false), minute)
         .await
         .expect("an answer");
     held.end(&mut trial.session).await.expect("let go");
@@ -386,7 +397,7 @@ async fn s3_4_a_path_whose_files_are_gone_is_named_and_nothing_runs() {
         .clone();
     lab.sh("cortex", &format!("mv {victim} /nix/store/.kept"));
     let minute = Duration::from_secs(60);
-    let broken = dry_activate(&mut trial.session, &b, (&closure, ""), minute)
+    let broken = dry_activate(&mut trial.session, (&b, ""), (&closure, ""), minute)
         .await
         .expect("an answer");
     lab.sh("cortex", &format!("mv /nix/store/.kept {victim}"));
@@ -394,7 +405,7 @@ async fn s3_4_a_path_whose_files_are_gone_is_named_and_nothing_runs() {
     assert_eq!(broken.outcome, None);
     let mut unknown = closure.clone();
     unknown.push("/nix/store/00000000000000000000000000000000-nothing".into());
-    let broken = dry_activate(&mut trial.session, &b, (&unknown, ""), minute)
+    let broken = dry_activate(&mut trial.session, (&b, ""), (&unknown, ""), minute)
         .await
         .expect("an answer");
     assert_eq!(

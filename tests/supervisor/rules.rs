@@ -346,7 +346,11 @@ async fn bash_as_sh_holds_switches_goes_back_and_commits_as_well() {
     let b = lab.running("cortex");
     let mut shell = fresh(&lab.endpoint("cortex")).await.expect("fresh");
     let committed = held.commit(&mut shell).await.expect("committed");
-    assert_eq!(committed.state.disagreements(&b), Vec::<String>::new());
+    assert_eq!(committed.state.here.running.as_deref(), Some(b.as_str()));
+    assert_eq!(
+        committed.state.system().disagreements(&committed.state.here),
+        Vec::<String>::new()
+    );
     held.end(&mut shell).await.expect("ended");
     lab.assert_nothing_left("cortex");
     lab.sh("cortex", "umount --lazy \"$(readlink -f /bin/sh)\"");
@@ -391,7 +395,7 @@ async fn who_speaks_in_the_middle_of_a_commit_does_not_take_its_answer() {
     assert!(refused.contains("busy: committing"), "{refused}");
     let committed = committed.expect("its own answer");
     assert_eq!(
-        committed.state.disagreements(&lab.running("cortex")),
+        committed.state.system().disagreements(&committed.state.here),
         Vec::<String>::new()
     );
     held.end(&mut own).await.expect("ended");
@@ -433,7 +437,7 @@ async fn a_commit_whose_answer_was_written_over_is_known_by_the_state() {
     said.expect("answered, after the commit was");
     let committed = committed.expect("committed");
     assert_eq!(
-        committed.state.disagreements(&lab.running("cortex")),
+        committed.state.system().disagreements(&committed.state.here),
         Vec::<String>::new()
     );
     let _ = held.end(&mut own).await;

@@ -6,6 +6,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod boot_loaders;
 mod boundaries;
 mod broken;
 mod builder;
@@ -41,6 +42,7 @@ mod s2_s3_s4;
 mod spellings;
 mod stop;
 mod store;
+mod systems;
 mod tamper;
 mod trust;
 mod unproven;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::super::bootdefault::COMMON;
-use super::super::state::{Phase, State};
+use super::super::state::{BootOnce, Phase, State};
 use super::super::stc::Stc;
 use super::super::{HostError, Output, Privilege, Remote, Script, Session, Shell};
 use super::after::LEFTOVER;
@@ -165,6 +165,14 @@ fn changed(plan: &Plan, state: &State) -> Vec<String> {
         what.push(format!(
             "boot default was {}, is {}",
             plan.seen.boot_default, state.here.boot_default
+        ));
+    }
+    if state.here.boot_once != plan.seen.boot_once {
+        let word = |once: &Option<BootOnce>| once.as_ref().map_or("nothing".into(), ToString::to_string);
+        what.push(format!(
+            "what boots once was {}, is {}",
+            word(&plan.seen.boot_once),
+            word(&state.here.boot_once)
         ));
     }
     what

@@ -32,6 +32,8 @@ pub struct Plan {
     pub reboot_on_failed_revert: bool,
     /// Running ≠ boot default was accepted by the operator.
     pub accept_drift: bool,
+    /// So was a boot loader that does not tell what it boots, where the one before did.
+    pub accept_loader: bool,
     /// Run `<candidate>/specialisation/<name>`; profile and boot default are the candidate all the same.
     pub specialisation: Option<String>,
     /// `lxc`, `wsl`, … as preflight read it.
@@ -97,6 +99,7 @@ impl Plan {
             ("p_lease", self.lease.as_secs().max(2).to_string()),
             ("p_activate", self.activate.as_secs().max(1).to_string()),
             ("p_container", line(self.container.as_deref().unwrap_or_default())),
+            ("p_accept_loader", flag(self.accept_loader)),
             (
                 "p_reboot",
                 flag(self.reboot_on_failed_revert && !self.never_reboot && self.container.is_none() && boot),
@@ -150,12 +153,14 @@ mod tests {
                 generation: Some(1),
                 boot_default: BootDefault::Path("/nix/store/a-nixos-system".into()),
                 boot_loader: "grub".into(),
+                boot_once: None,
             },
             failed: vec!["flap.service".into(), "it's.service".into()],
             lease: Duration::from_secs(30),
             activate: Duration::from_secs(600),
             reboot_on_failed_revert: true,
             accept_drift: false,
+            accept_loader: false,
             specialisation: None,
             container: None,
             never_reboot: false,
@@ -165,7 +170,7 @@ mod tests {
     #[test]
     fn every_value_is_quoted_and_stays_on_its_line() {
         let text = plan().text().expect("a plan");
-        assert_eq!(text.lines().count(), 13);
+        assert_eq!(text.lines().count(), 14);
         assert!(text.contains("p_failed=\"flap.service it's.service\""), "{text}");
         assert!(text.contains("p_who=\"Ann O'Neil <a@b> rm -rf /\""), "{text}");
         assert!(text.contains("p_reboot=1"));

@@ -8,7 +8,8 @@ flock -n 9 || {
 }
 [ "$(running_system)" = "$2" ] && [ "$(profile_system)" = "$1" ] || exit 0
 # By its number, because --set of the old path would make another generation.
-if [ "$(readlink -f "/nix/var/nix/profiles/system-$3-link")" = "$2" ]; then
+link=/nix/var/nix/profiles/system-$3-link
+if [ "$(readlink -f "$link")" = "$2" ] || [ -n "$(specialised "$2" "$link")" ]; then
 	nix-env --profile "$profile" --switch-generation "$3" 9>&- >&2
 else
 	nix-env --profile "$profile" --set "$2" 9>&- >&2

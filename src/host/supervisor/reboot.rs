@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::bootdefault::COMMON;
-use super::super::state::{BootDefault, Where};
+use super::super::state::{BootDefault, BootOnce, Where};
 use super::super::stc::Stc;
 use super::super::{HostError, Output, Privilege, Remote, Script};
 use super::driver::Held;
@@ -22,6 +22,9 @@ pub struct BootSet {
     pub here: Where,
     /// systemd-boot: the candidate is booted once, the previous system stays the default until `resume`.
     pub oneshot: bool,
+    /// The candidate's `boot` went well, and what boots was another system all the same: loader and boot default, which were
+    /// taken back.
+    pub elsewhere: Option<String>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -35,7 +38,8 @@ const NEVER: i32 = 3;
 
 /// Sets the profile to `candidate`, runs its `boot` and, with systemd-boot, makes it the next boot only. Whatever
 /// fails is taken back: profile by its number, boot default by the previous system's `boot`. The host goes on with it
-/// when nobody listens any more: see [`boot_set`].
+/// when nobody listens any more: see [`boot_set`]. The candidate's `specialisation` may be what boots by default;
+/// `accept_loader`: so may a boot loader that does not tell.
 ///
 /// The caller holds the target's lock, which is not let go before the end.
 ///
@@ -44,6 +48,7 @@ const NEVER: i32 = 3;
 pub async fn set_boot(
     remote: &mut impl Remote,
     held: &Held,
+    (specialisation, accept_loader): (&str, bool),
     deadline: Duration,
 ) -> Result<BootSet, HostError> {
     let (candidate, previous) = (held.candidate.as_str(), held.previous.as_str());
@@ -51,8 +56,12 @@ pub async fn set_boot(
         return Err(HostError::Unsendable("a toplevel that is no store path"));
     }
     check_run(&held.run)?;
+    if !specialisation.is_empty() {
+        check_run(specialisation)?;
+    }
+    let accept = if accept_loader { "1" } else { "" };
     let script = Script::new(NEXTBOOT)
-        .args([&held.run, candidate, previous])
+        .args([&held.run, candidate, previous, specialisation, accept])
         .input(format!("{COMMON}\n{REBOOT}"));
     let output = remote.run(&script, Privilege::Root, deadline).await?;
     read(&output)
@@ -68,11 +77,50 @@ pub async fn boot_set(
     deadline: Duration,
 ) -> Result<Option<BootSet>, HostError> {
     check_run(run)?;
-    let script = Script::new(NEXTBOOT).args([run, "", ""]);
+    let script = Script::new(NEXTBOOT).args([run, "", "", "", ""]);
     let output = remote.run(&script, Privilege::Root, deadline).await?;
     match output.status {
         NEVER => Ok(None),
         _ => read(&output).map(Some),
+    }
+}
+
+/// What is left after [`unset_boot`].
+#[derive(Debug, Clone, Serialize)]
+pub struct Unset {
+    pub boot_default: BootDefault,
+    pub boot_once: Option<BootOnce>,
+}
+
+const UNBOOT: &str = include_str!("unboot.sh");
+
+/// Takes back what [`set_boot`] has set for `candidate`, on a host that still runs `running`: profile, by its `generation` before
+/// where that is known, boot default, and what boots once. What somebody else has set since stays.
+///
+/// # Errors
+/// [`HostError`]; [`HostError::Failed`] also while another run holds the host.
+pub async fn unset_boot(
+    remote: &mut impl Remote,
+    (candidate, running): (&str, &str),
+    generation: Option<u64>,
+    deadline: Duration,
+) -> Result<Unset, HostError> {
+    if !is_store_path(candidate) || !is_store_path(running) {
+        return Err(HostError::Unsendable("a toplevel that is no store path"));
+    }
+    let number = generation.map(|number| number.to_string()).unwrap_or_default();
+    let script = Script::new(format!("{COMMON}\n{UNBOOT}")).args([candidate, running, &number]);
+    let output = remote.run(&script, Privilege::Root, deadline).await?;
+    let text = output.text();
+    let one = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+    match one("boot_default=") {
+        Some(word) if output.ok() => Ok(Unset {
+            boot_default: BootDefault::parse(word),
+            boot_once: one("boot_once=").and_then(BootOnce::parse),
+        }),
+        _ => Err(HostError::Failed {
+            lines: crate::failure::last_lines(&output.stderr, 4),
+        }),
     }
 }
 
@@ -135,8 +183,10 @@ fn read(output: &Output) -> Result<BootSet, HostError> {
             generation: one("generation").and_then(|value| value.parse().ok()),
             boot_default: BootDefault::parse(one("boot_default").unwrap_or_default()),
             boot_loader: one("boot_loader").unwrap_or_default().to_owned(),
+            boot_once: one("boot_once").and_then(BootOnce::parse),
         },
         oneshot: one("oneshot") == Some("1"),
+        elsewhere: one("elsewhere").map(str::to_owned),
         stdout: String::new(),
         stderr: output.stderr.clone(),
     })

@@ -48,7 +48,7 @@ fn said(files: &[(&str, &str)], text: &str) -> String {
     let functions = SUPERVISOR.split("\nmode=$1").next().expect("functions");
     let script = format!(
         "PATH=$1:$PATH dir=$1 booted_at=0
-p_run=r p_target=t p_commit=c p_who=w p_previous={A} p_candidate={B} p_failed=old.service
+p_run=r p_target=t p_commit=c p_who=w p_previous={A} p_candidate={B} p_failed=old.service p_accept_loader=
 {COMMON}\n{UNITS}\n{BEFORE}\n{STATE}\n{BACK}\n{functions}
 unit_dirs=$1/units
 # Each look at the clock takes a second.
@@ -234,4 +234,97 @@ printf '{list}' | drop_new_generations || printf none"
     for cut in ["", "1\\n", "1\\n2\\n3\\ncomp"] {
         assert_eq!(drop(cut), "none", "{cut}");
     }
+}
+
+/// A commit up to where it writes: what it answers, what `bootctl` was told, and what the state keeps of that.
+fn committed(once: &str, now: &str, bootctl: &str) -> String {
+    said(
+        &[],
+        &format!(
+            "loader=systemd-boot once='{now}' s_once0='{once}' s_loader0=systemd-boot nonce=n s_state=waiting
+look() {{ running=$s_effective profile={A} boot={A} loader=systemd-boot once='{now}'; }}
+set_once() {{ echo \"bootctl '$1'\"; {bootctl}; }}
+make_room() {{ :; }}
+save() {{ :; }}
+generations() {{ echo complete; }}
+finish_commit() {{ echo commits; }}
+commit
+echo \"$s_answer|$s_cleared\""
+        ),
+    )
+}
+
+#[test]
+fn n7_what_boots_once_is_cleared_before_the_commit() {
+    let entry = format!("{B} nixos-generation-3.conf");
+    assert_eq!(committed("", "", ":"), "commits\n|");
+    assert_eq!(
+        committed(&entry, &entry, ":"),
+        "bootctl ''\ncommits\n|nixos-generation-3.conf"
+    );
+    assert_eq!(
+        committed(&entry, &entry, "false"),
+        "bootctl ''\nrefused: nixos-generation-3.conf boots once, and that could not be cleared|"
+    );
+    // Somebody set it meanwhile: theirs.
+    assert_eq!(
+        committed("", &entry, ":"),
+        format!("refused: what boots once is {entry} and was nothing|")
+    );
+}
+
+#[test]
+fn n7_a_commit_that_is_taken_back_lets_what_was_to_boot_once_boot() {
+    let text = format!(
+        "s_cleared=nixos-generation-3.conf s_generation0='' rc=0
+set_once() {{ echo \"bootctl '$1'\"; }}
+profile_system() {{ echo {A}; }}
+specialised() {{ :; }}
+run_stc() {{ echo \"$2 $3\"; }}
+revert() {{ :; }}
+save() {{ :; }}
+undo_commit
+echo \"$s_answer|$s_cleared\""
+    );
+    assert_eq!(
+        said(&[], &text),
+        format!("{A} boot\nbootctl 'nixos-generation-3.conf'\nrefused: the commit failed|")
+    );
+}
+
+#[test]
+fn n4_the_menu_of_a_specialisation_is_written_by_its_toplevel() {
+    let text = "s_generation0='' rc=0 s_boot0=DIR/debug s_profile0=DIR/top
+mkdir -p \"$dir/debug\" \"$dir/top/specialisation\" \"$dir/top/bin\"
+: >\"$dir/top/bin/switch-to-configuration\" && chmod +x \"$dir/top/bin/switch-to-configuration\"
+ln -s \"$dir/debug\" \"$dir/top/specialisation/debug\"
+s_boot0=$dir/debug s_profile0=$dir/top
+profile_system() { echo \"$s_profile0\"; }
+run_stc() { echo \"$2 $3\"; }
+revert() { :; }
+save() { :; }
+undo_commit";
+    let common = include_str!("../common.sh");
+    assert_eq!(said(&[], &format!("{common}\n{text}")), "DIR/top boot");
+}
+
+#[test]
+fn n4_n9_what_counts_as_booting_the_candidate() {
+    let boots = |effective: &str, accept: &str, now: &str| {
+        let (loader, boot) = now.split_once(' ').expect("two words");
+        let text = format!(
+            "s_effective={effective} p_accept_loader={accept} s_loader0=grub s_boot0={A} loader={loader} boot={boot}
+boots_candidate && echo yes || echo no"
+        );
+        said(&[], &text) == "yes"
+    };
+    let debug = format!("{B}-debug");
+    assert!(boots(&debug, "", &format!("grub {debug}")));
+    assert!(boots(&debug, "", &format!("grub {B}")));
+    assert!(!boots(&debug, "", &format!("grub {A}")));
+    assert!(!boots(B, "", &format!("grub {debug}")));
+    // A person's word stands for a loader that does not tell, and for nothing that tells otherwise.
+    assert!(!boots(B, "", "limine not-verifiable"));
+    assert!(boots(B, "1", "limine not-verifiable"));
+    assert!(!boots(B, "1", &format!("grub {A}")));
 }

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::super::bootdefault::COMMON;
 use super::super::dryrun::DryActivate;
 use super::super::stc::Stc;
+use super::super::system::NoSwitch;
 use super::super::{HostError, Privilege, Remote, Script};
 use super::plan::is_store_path;
 
@@ -15,8 +17,10 @@ pub struct Rehearsal {
     /// Paths that the database calls valid although their files are gone, or that are not valid at all.
     pub missing_files: Vec<String>,
     pub invalid: Vec<String>,
-    /// Files that a toplevel must have and this one has not.
+    /// Files that a toplevel must have and this one, or its specialisation, has not.
     pub missing_parts: Vec<String>,
+    /// Why, where that is switch-to-configuration.
+    pub no_switch: Option<NoSwitch>,
     /// `None` when the closure is broken; where files are gone nothing was run either.
     pub outcome: Option<Stc>,
     pub plan: DryActivate,
@@ -42,14 +46,14 @@ impl Rehearsal {
 
 pub(super) const VERIFY: &str = include_str!("verify.sh");
 
-/// Checks every path of `closure`, and of the closure that is registered on the target, then runs the toplevel's
-/// `dry-activate`. `digest` is that of the closure that should be registered. One remote command.
+/// Checks every path of `closure`, and of the closure that is registered on the target, then runs the `dry-activate` of the
+/// toplevel, or of that specialisation of it. `digest` is that of the closure that should be registered. One remote command.
 ///
 /// # Errors
 /// [`HostError`].
 pub async fn dry_activate(
     remote: &mut impl Remote,
-    toplevel: &str,
+    (toplevel, specialisation): (&str, &str),
     (closure, digest): (&[String], &str),
     deadline: Duration,
 ) -> Result<Rehearsal, HostError> {
@@ -63,7 +67,9 @@ pub async fn dry_activate(
         input.push_str(path.trim_start_matches("/nix/store/"));
         input.push('\n');
     }
-    let script = Script::new(VERIFY).arg(toplevel).arg(digest).input(input);
+    let script = Script::new(format!("{COMMON}\n{VERIFY}"))
+        .args([toplevel, digest, specialisation])
+        .input(input);
     let output = remote.run(&script, Privilege::Root, deadline).await?;
     let text = output.text();
     let (head, rest) = text.split_once("\n--nixgate-section--\n").unwrap_or((&text, ""));
@@ -86,6 +92,7 @@ pub async fn dry_activate(
         missing_files: all("missing"),
         invalid: all("invalid"),
         missing_parts: all("part"),
+        no_switch: all("no_switch").first().map(|word| NoSwitch::parse(word)),
         outcome: status.map(|status| Stc::classify(status, stdout, stderr, false)),
         plan: DryActivate::parse(stderr),
         memory_available_kib: all("MemAvailable").first().and_then(|kib| kib.parse().ok()),

@@ -1,6 +1,7 @@
 # Every path on stdin (below /nix/store) exists and is valid, and so does every other of the closure as it is registered
 # here; dry-activate, then the pre-switch checks for a real switch: inhibitors let dry-activate pass and refuse "test".
 # $1 toplevel  $2 digest of the closure that is expected: where another is registered, it is listed
+# $3 the specialisation that is to run, or "". After common.sh.
 # The paths are read once into a file: a pipe would end with the first command.
 t=$(mktemp -d) || exit 1
 trap 'rm -rf "$t"' EXIT
@@ -69,10 +70,19 @@ for f in gone invalid err; do : >"$t/$f"; done
 	[ "$asked" = 0 ] || valid "$t/paths"
 	echo "$asked" >"$t/asked"
 } &
-for f in nixos-version bin/switch-to-configuration activate init sw/bin; do
-	[ -e "$1/$f" ] || printf 'part=%s\n' "$f" >>"$t/bad"
+for f in "" ${3:+"specialisation/$3/"}; do
+	[ -z "$f" ] || [ -e "$1/$f" ] || {
+		printf 'part=%s\n' "${f%/}" >>"$t/bad"
+		break
+	}
+	for p in nixos-version bin/switch-to-configuration activate init sw/bin; do
+		[ -e "$1/$f$p" ] || printf 'part=%s\n' "$f$p" >>"$t/bad"
+	done
+	# Damaged, or made so?
+	[ -e "$1/${f}bin/switch-to-configuration" ] ||
+		printf 'no_switch=%s\n' "$(made_without "$(readlink -f "$1/$f")")" >>"$t/bad"
 done
-stc=$1/bin/switch-to-configuration
+stc=$1/${3:+specialisation/$3/}bin/switch-to-configuration
 if [ ! -s "$t/bad" ]; then
 	"$stc" dry-activate >"$t/out" 2>"$t/errs"
 	s=$?

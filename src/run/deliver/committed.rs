@@ -18,7 +18,6 @@ pub(super) async fn committed(
     run: &mut Run<'_>,
     session: &mut Session,
     (held, mut shell): (&Held, Shell),
-    running: &str,
     delivery: &Delivery<'_>,
 ) -> Result<(Shell, Option<RecordName>), Failure> {
     // Named before the commit, so that the builder's root can be made beside it, and before the record.
@@ -42,7 +41,7 @@ pub(super) async fn committed(
         }
         Ok(())
     };
-    let (committed, rooted) = tokio::join!(commit::commit(&mut run.log, held, &mut shell, running), rooting);
+    let (committed, rooted) = tokio::join!(commit::commit(&mut run.log, held, &mut shell), rooting);
     mark::kept(run, rooted);
     let committed = match committed {
         Ok(committed) => committed,

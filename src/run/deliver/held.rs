@@ -96,9 +96,9 @@ pub(super) async fn held(
     };
     // What boots next is written to its end, whoever wants the run to stop meanwhile.
     let prepared = match prepared {
-        Ok(None) if delivery.options.boot => reboot::set(run, session, &held, &facts.boot, delivery)
-            .await
-            .map(Some),
+        Ok(None) if delivery.options.boot => {
+            reboot::set(run, session, &held, facts, delivery).await.map(Some)
+        }
         prepared => prepared,
     };
     if !matches!(prepared, Ok(None)) {

@@ -45,7 +45,7 @@ pub(super) async fn recorded(
     }
     match marked? {
         Marked::Done(outcome) => Ok(outcome),
-        Marked::Lost(failure) => Err(put_back(run, session, held, delivery, failure).await),
+        Marked::Lost(failure) => Err(put_back(run, session, (held, facts), delivery, failure).await),
     }
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn recorded(
 async fn put_back(
     run: &mut Run<'_>,
     session: &mut Session,
-    held: &Held,
+    (held, before): (&Held, &Facts),
     delivery: &Delivery<'_>,
     mut failure: Failure,
 ) -> Failure {
@@ -61,7 +61,7 @@ async fn put_back(
     run.log
         .note(format!("{}: going back to {}", failure.what, held.previous));
     let steps = by_hand(&target, &ssh_line(session), &held.previous);
-    match switched_back(run, session, held, delivery).await {
+    match switched_back(run, session, (held, before), delivery).await {
         Ok(()) => {
             failure.why.push(format!(
                 "{target} is back on what ran before, and that was checked"
@@ -82,29 +82,33 @@ async fn put_back(
 async fn switched_back(
     run: &mut Run<'_>,
     session: &mut Session,
-    held: &Held,
+    (held, before): (&Held, &Facts),
     delivery: &Delivery<'_>,
 ) -> Result<(), Failure> {
     let target = run.target.to_string();
     let facts = reach::read_facts(session, &run.target).await?;
+    // What ran before may be a specialisation: its toplevel is what the profile led to.
+    let (candidate, specialisation) = match before.specialisation() {
+        Some(known) => (known.toplevel.clone(), Some(known.name.clone())),
+        None => (held.previous.clone(), None),
+    };
     let plan = Plan {
         run: format!("{}-back", run.id()),
-        candidate: held.previous.clone(),
+        candidate,
+        specialisation,
         ..plan(run, &facts, delivery)
     };
     let back = supervisor::hold(session, &plan)
         .await
         .map_err(|error| error.failure(&target))?;
     let baseline = Baseline::of(&facts, delivery.settings.preflight.usage_factor);
-    let switched = match switch_test::switch(&mut run.log, session, &back, &baseline).await {
-        Ok(switched) => switched,
-        Err(bad) => return Err(take_back(run, session, None, &back, None, false, bad.failure).await),
-    };
-    let running = switched.state.here.running.clone().unwrap_or_default();
+    if let Err(bad) = switch_test::switch(&mut run.log, session, &back, &baseline).await {
+        return Err(take_back(run, session, None, &back, None, false, bad.failure).await);
+    }
     let mut shell = crate::host::fresh(delivery.endpoint)
         .await
         .map_err(|error| error.failure(&target))?;
-    let committed = commit::commit(&mut run.log, &back, &mut shell, &running).await;
+    let committed = commit::commit(&mut run.log, &back, &mut shell).await;
     let _ = back.end(&mut shell).await;
     committed.map(|_| ()).map_err(|(failure, _)| failure)
 }

@@ -8,6 +8,7 @@ use crate::gate::health::Baseline;
 use crate::gate::switch_test;
 use crate::gate::validate::{self, Subject, Validated, validate};
 use crate::host::supervisor::Held;
+use crate::host::system::System;
 use crate::host::{Session, Shell};
 use crate::run::Run;
 use crate::run::back::take_back;
@@ -21,7 +22,7 @@ pub(super) async fn switched(
     held: &Held,
     baseline: &Baseline,
     delivery: &Delivery<'_>,
-) -> Result<String, Failure> {
+) -> Result<System, Failure> {
     if let Err(failure) = run.step(Step::Switching) {
         let_go(session, held).await;
         return Err(failure);
@@ -55,7 +56,7 @@ pub(super) async fn switched(
         let failure = unwanted(run.target.as_str());
         return Err(take_back(run, session, shell, held, None, false, failure).await);
     }
-    Ok(switched.state.here.running.clone().unwrap_or_default())
+    Ok(switched.state.system())
 }
 
 /// Validates what runs, and hands on the fresh connection that proved the way in.
@@ -63,7 +64,7 @@ pub(super) async fn validated(
     run: &mut Run<'_>,
     session: &mut Session,
     held: &Held,
-    running: &str,
+    system: &System,
     baseline: &Baseline,
     delivery: &Delivery<'_>,
 ) -> Result<Shell, Failure> {
@@ -83,8 +84,7 @@ pub(super) async fn validated(
         settings: &settings,
         target: &target,
         endpoint: delivery.endpoint,
-        running,
-        toplevel: delivery.toplevel.as_str(),
+        system,
         checks,
         baseline,
     };

@@ -62,7 +62,8 @@ pub(super) async fn compared(
     }
     run.log.pass(toplevel.to_string());
 
-    if let Some(outcome) = nothing_to_do(&target, toplevel.as_str(), ledger, facts, options.again, verb) {
+    let wanted = (toplevel.as_str(), settings.specialisation.as_str());
+    if let Some(outcome) = nothing_to_do(&target, wanted, ledger, facts, options.again, verb) {
         return Ok(Compared::Same(outcome));
     }
     refuse_withdrawn(&target, ledger, toplevel.as_str())?;

@@ -13,6 +13,7 @@ use crate::gate::validate::{self, Subject, Validated};
 use crate::git::{Commit, Released};
 use crate::host::state::{self, Phase};
 use crate::host::supervisor::{self, Held};
+use crate::host::system::System;
 use crate::host::{Endpoint, Facts, Session};
 use crate::record::Target;
 use crate::record::evidence::GateEvidence;
@@ -186,7 +187,7 @@ async fn waiting(
         let shell = crate::host::fresh(endpoint).await.ok();
         return Err(take_back(run, session, shell, held, None, false, failure).await);
     }
-    let running = state.here.running.clone().unwrap_or_default();
+    let system = state.system();
     let baseline = Baseline {
         failed: supervisor::failed_before(session, &held.run)
             .await
@@ -208,7 +209,7 @@ async fn waiting(
     run.log.begin(Gate::Validate);
     let stop = run.world.stop;
     let looked = tokio::select! {
-        looked = validated(run, settings, git, endpoint, session, held, &running, &baseline) => Some(looked?),
+        looked = validated(run, settings, git, endpoint, session, held, &system, &baseline) => Some(looked?),
         () = stop.wait() => None,
     };
     let Some(Validated { shell, result }) = looked else {
@@ -229,7 +230,7 @@ async fn waiting(
     run.log.pass("");
     run.step(Step::Committing)?;
     run.log.begin(Gate::Commit);
-    match commit(&mut run.log, held, &mut shell, &running).await {
+    match commit(&mut run.log, held, &mut shell).await {
         Ok(committed) => run.evidence.generation_after = committed.generation,
         Err((failure, state)) => {
             return Err(take_back(run, session, Some(shell), held, state, false, failure).await);
@@ -247,7 +248,7 @@ async fn validated(
     endpoint: &Endpoint,
     session: &mut Session,
     held: &Held,
-    running: &str,
+    system: &System,
     baseline: &Baseline,
 ) -> Result<Validated, Failure> {
     let repo = run.world.repo;
@@ -260,12 +261,17 @@ async fn validated(
         settings: &settings,
         target: target.as_str(),
         endpoint,
-        running,
-        toplevel: &held.candidate,
+        system,
         checks: &checked.checks,
         baseline,
     };
     Ok(validate::validate(&mut run.log, session, held, &subject).await)
+}
+
+/// What the run wants on the host.
+pub(super) fn wanted(run: &Run<'_>, facts: &Facts) -> System {
+    let candidate = run.state.candidate.as_deref().unwrap_or_default();
+    facts.system(candidate, run.evidence.specialisation.as_deref())
 }
 
 /// A reset came between the profile and the boot loader: the host booted what ran before, and its profile is the candidate.
@@ -289,8 +295,10 @@ pub(super) async fn put_back(run: &Run<'_>, session: &mut Session, facts: &Facts
         false => format!("{target} was reset in its commit and booted what ran before"),
     };
     let back = supervisor::put_profile_back(session, &candidate, &previous, generation).await;
+    let home = facts.running().filter(|running| running.effective == previous);
+    let home = home.unwrap_or_else(|| System::plain(&previous));
     match (back, facts.here.boot_default.path()) {
-        (Ok(()), boot) if boot.is_none_or(|boot| boot == previous) => {
+        (Ok(()), boot) if boot.is_none_or(|boot| home.is_booted_by(boot)) => {
             Failure::new(Exit::Reverted, Reason::Reboot, what)
                 .why("its profile was the candidate already, and is what ran before again")
                 .next(format!("git nixgate health {target}"))
@@ -324,16 +332,12 @@ async fn without_supervisor(
     let target = run.target.clone();
     let candidate = run.state.candidate.clone().unwrap_or_default();
     let here = &facts.here;
-    let all = |path: &str| {
-        here.running.as_deref() == Some(path)
-            && here.profile.as_deref() == Some(path)
-            && here.boot_default.path().is_none_or(|boot| boot == path)
-    };
-    if !candidate.is_empty() && all(&candidate) && run.state.step >= Step::Committing {
+    let system = wanted(run, facts);
+    if !candidate.is_empty() && system.is_committed(here) && run.state.step >= Step::Committing {
         // An emergency validates nothing; whoever kept a host that fails has seen it fail.
         let skipped = |gate: &GateEvidence| gate.gate == Gate::Validate && gate.verdict == Verdict::Skipped;
         if !run.state.unvalidated && !run.log.gates().iter().any(skipped) {
-            booted_well(run, way, session, &candidate, Stage::Committed).await?;
+            booted_well(run, way, session, &system, Stage::Committed).await?;
         }
         return Ok(());
     }
@@ -341,9 +345,7 @@ async fn without_supervisor(
     if run.state.step <= Step::Holding {
         return Err(ended_untouched(&target));
     }
-    if here.running.as_deref() == Some(previous.as_str())
-        && reboot::next(here, &candidate, &previous) == Next::Previous
-    {
+    if here.running.as_deref() == Some(previous.as_str()) && reboot::next(here, &system) == Next::Previous {
         return Err(found_back(run));
     }
     let mut failure = Failure::new(

@@ -1,6 +1,6 @@
 //! What `resume` does with a host that was to boot the candidate, or that has booted since the run began.
 
-use super::on_host::{ended_untouched, half_committed, put_back};
+use super::on_host::{ended_untouched, half_committed, put_back, wanted};
 use crate::config::Settings;
 use crate::event::Gate;
 use crate::failure::{Exit, Failure, Reason};
@@ -10,6 +10,7 @@ use crate::git::{Commit, Released};
 use crate::host::state::State;
 use crate::host::stc::Stc;
 use crate::host::supervisor::{self, Held};
+use crate::host::system::System;
 use crate::host::{Endpoint, Facts, Session};
 use crate::record::Target;
 use crate::run::journal::Step;
@@ -30,6 +31,7 @@ fn not_rebooted(target: &Target) -> Failure {
         format!("{target} has not rebooted yet"),
     )
     .next(format!("reboot {target}, then: git nixgate resume {target}"))
+    .next(format!("or take it back: git nixgate cancel {target}"))
 }
 
 /// The run was cut off while what boots next was being set: the host has ended that by itself, or is about to.
@@ -53,29 +55,35 @@ pub(super) async fn cut_off(
         let _ = held.release(session).await;
     }
     let facts = reach::read_facts(session, &target).await?;
-    let (candidate, previous) = (
-        run.state.candidate.clone().unwrap_or_default(),
-        run.state.previous.clone().unwrap_or_default(),
-    );
+    let system = wanted(run, &facts);
     let over = if run.state.booted.as_deref() != Some(facts.boot.as_str()) {
-        match facts.booted.as_deref() == Some(candidate.as_str()) {
+        match has_booted(&system, &facts) {
             true => return after_reboot(run, way, session, &facts).await,
             false if half_committed(run, &facts) => put_back(run, session, &facts).await,
             false => ended_untouched(&target),
         }
     } else {
-        match (reboot::next(&facts.here, &candidate, &previous), set) {
+        match (reboot::next(&facts.here, &system), set) {
             (Next::Candidate, _) => {
                 run.evidence.generation_after = facts.here.generation;
                 not_rebooted(&target)
             }
-            (Next::Previous, Some(set)) if set.outcome != Stc::Done => reboot::refused(target.as_str(), &set),
+            (Next::Previous, Some(set)) if set.outcome != Stc::Done || set.elsewhere.is_some() => {
+                reboot::refused(target.as_str(), &set)
+            }
             (Next::Previous, _) => ended_untouched(&target),
             (Next::Half, _) => put_back(run, session, &facts).await,
         }
     };
     let _ = supervisor::release_leftover(session, &id).await;
     Err(over)
+}
+
+fn has_booted(system: &System, facts: &Facts) -> bool {
+    facts
+        .booted
+        .as_deref()
+        .is_some_and(|path| system.is_booted_by(path))
 }
 
 /// After `--boot`: a new boot, the booted system is the candidate, and it is well.
@@ -86,34 +94,39 @@ pub(super) async fn after_reboot(
     facts: &Facts,
 ) -> Result<(), Failure> {
     let target = run.target.clone();
-    let candidate = run.state.candidate.clone().unwrap_or_default();
+    let system = wanted(run, facts);
     if run.state.booted.as_deref() == Some(facts.boot.as_str()) {
         return Err(not_rebooted(&target));
     }
-    if facts.booted.as_deref() != Some(candidate.as_str())
-        || facts.here.running.as_deref() != Some(candidate.as_str())
-    {
+    if !has_booted(&system, facts) || !system.runs(&facts.here) {
         let booted = facts.booted.as_deref().unwrap_or("nothing");
         let mut failure = Failure::new(
             Exit::NeedsPerson,
             Reason::Boot,
             format!("{target} booted {booted}"),
         );
-        failure.why.push(format!("the run wanted {candidate}"));
+        failure.why.push(format!("the run wanted {}", system.effective));
+        if has_booted(&system, facts) {
+            // The plain system, where a specialisation of it is to run.
+            failure.next.push(format!(
+                "on {target}: {}/bin/switch-to-configuration test, then: git nixgate resume {target}",
+                system.effective
+            ));
+        }
+        // On what ran before there is nothing to go back from.
+        let out = match facts.here.running == run.state.previous {
+            true => format!("git nixgate cancel {target}    # takes back what was to boot, and ends the run"),
+            false => format!("git nixgate rollback {target}"),
+        };
         return Err(failure
             .next(format!("git nixgate status {target} --live"))
-            .next(format!("git nixgate rollback {target}")));
+            .next(out));
     }
-    let once = facts.here.boot_loader == "systemd-boot"
-        && facts
-            .here
-            .boot_default
-            .path()
-            .is_some_and(|boot| boot != candidate);
+    let once = facts.here.boot_loader == "systemd-boot" && system.boots(&facts.here) == Some(false);
     let stage = if once { Stage::BootedOnce } else { Stage::Committed };
-    booted_well(run, way, session, &candidate, stage).await?;
+    booted_well(run, way, session, &system, stage).await?;
     if once {
-        by_default(run, way, session, &candidate).await?;
+        by_default(run, way, session, &system).await?;
     }
     run.evidence.generation_after = facts.here.generation;
     run.step(Step::Marking)
@@ -124,9 +137,10 @@ async fn by_default(
     run: &mut Run<'_>,
     way: &Way<'_>,
     session: &mut Session,
-    candidate: &str,
+    system: &System,
 ) -> Result<(), Failure> {
     let target = run.target.clone();
+    let candidate = system.toplevel.as_str();
     run.log.begin(Gate::Commit);
     let limit = way.settings.timeouts.activate;
     let bad = |what: String| {
@@ -137,7 +151,7 @@ async fn by_default(
             .next(format!("git nixgate resume {target}"))
     };
     match supervisor::make_default(session, candidate, limit).await {
-        Ok(boot) if boot.path() == Some(candidate) => {
+        Ok(boot) if boot.path().is_some_and(|path| system.is_booted_by(path)) => {
             run.log.pass("boots the candidate by default");
             Ok(())
         }
@@ -162,7 +176,7 @@ pub(super) async fn booted_well(
     run: &mut Run<'_>,
     way: &Way<'_>,
     session: &mut Session,
-    candidate: &str,
+    system: &System,
     stage: Stage,
 ) -> Result<(), Failure> {
     let repo = run.world.repo;
@@ -178,8 +192,7 @@ pub(super) async fn booted_well(
         settings: &settings,
         target: target.as_str(),
         endpoint: way.endpoint,
-        running: candidate,
-        toplevel: candidate,
+        system,
         checks: &checked.checks,
         baseline: &baseline,
     };

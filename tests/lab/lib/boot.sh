@@ -64,7 +64,7 @@ exec {announce}>&-
 
 # What a boot loader does: the default entry says which init runs, with no loader the system profile does.
 init=/sbin/init
-if [[ -e /etc/NIXOS ]]; then
+if [[ -e /etc/NIXOS ]] || grep -qs '^ID=nixos' /etc/os-release; then
     conf=/boot/extlinux/extlinux.conf
     if [[ -e $conf ]]; then
         init=$(gawk '
