@@ -34,6 +34,8 @@ pub struct Kind {
     pub builder: &'static str,
     /// systemd knows that it is in a container: such a host is never rebooted.
     pub container: bool,
+    /// The variant that makes a candidate bad.
+    pub fault: &'static str,
     /// What the operator's shell has in its environment.
     pub env: &'static str,
     /// A script that runs on the host before every deed, and its arguments.
@@ -71,6 +73,7 @@ pub const KIND: Kind = Kind {
     target: "user = \"jarvis\"\n",
     builder: "forge",
     container: false,
+    fault: "Bfail",
     env: "",
     each: &[],
     holds: "",
@@ -239,7 +242,7 @@ impl Trial<'_> {
         if !self.wrong.is_empty() {
             return self.cells.push("the rest was not tried".to_owned());
         }
-        self.candidate("Bfail");
+        self.candidate(self.kind.fault);
         self.deed("bad", "release cortex", "4 before");
         self.candidate("");
         self.killed();
@@ -304,7 +307,9 @@ fn become_one(lab: &Lab, kind: &Kind) {
         );
         lab.wait_for(
             "cortex",
-            &format!("[ \"$(readlink /run/current-system)\" = {top} ]"),
+            &format!(
+                "now=$(readlink -f /run/current-system); [ $now = {top} ] || [ $now = \"$(readlink -f {top}/specialisation/debug)\" ]"
+            ),
             LONG,
         );
     }

@@ -19,6 +19,8 @@ pub const SYSTEMS: &[Kind] = &[
     Kind {
         name: "still starting",
         system: ("K-never-booted", &[]),
+        // No switch starts what is new in a target that never came up.
+        fault: "Bact",
         ..KIND
     },
     Kind {
@@ -31,6 +33,45 @@ pub const SYSTEMS: &[Kind] = &[
         name: "no boot loader, a container",
         container: true,
         system: ("Bnoloader", &[]),
+        ..KIND
+    },
+    Kind {
+        name: "/etc is an overlay",
+        system: ("Betcoverlay", &[]),
+        ..KIND
+    },
+    Kind {
+        name: "a specialisation runs",
+        system: ("Bspecial", &[]),
+        scripts: &[("cortex", &["specialisation", "debug"])],
+        target: "user = \"jarvis\"\nspecialisation = \"debug\"\n",
+        ..KIND
+    },
+    Kind {
+        name: "a specialisation boots by default",
+        system: ("Bspecialboot", &[]),
+        target: "user = \"jarvis\"\nspecialisation = \"debug\"\n",
+        ..KIND
+    },
+    Kind {
+        name: "system.switch.enable = false",
+        system: ("Bnoswitch", &[]),
+        expected: by_hand("system.switch.enable = false"),
+        ..KIND
+    },
+    Kind {
+        name: "a boot loader that does not tell (Limine)",
+        system: ("Blimine", &[]),
+        ..KIND
+    },
+    Kind {
+        name: "systemd-boot",
+        scripts: &[("cortex", &["systemd-boot"])],
+        ..KIND
+    },
+    Kind {
+        name: "lanzaboote: the newest generation boots",
+        scripts: &[("cortex", &["systemd-boot", "pattern"])],
         ..KIND
     },
     Kind {
