@@ -26,7 +26,7 @@ fn k10_strange_names_are_named_by_verify_and_keep_nobody_from_going_back() {
         ("refs/nixgate/ledger/zzz", poison.as_str()),
         ("refs/nixgate/ledger/Not_A_Target", poison.as_str()),
     ] {
-        scene.hub.git(&["update-ref", name, oid]);
+        scene.on_server(&["update-ref", name, oid]);
     }
     scene.ada.git(&[
         "fetch",
@@ -38,7 +38,7 @@ fn k10_strange_names_are_named_by_verify_and_keep_nobody_from_going_back() {
         "refs/nixgate/ledger/Not_A_Target:refs/nixgate/ledger/Not_A_Target",
     ]);
     // The junk moves there, and a record is missing here: it comes all the same.
-    scene.hub.git(&["update-ref", junk, &two]);
+    scene.on_server(&["update-ref", junk, &two]);
     scene.drop(&scene.first.name.ref_name());
     assert_eq!(scene.chosen(&["rollback", "cortex"], &scene.first), "as recorded");
     assert!(scene.ada.has_ref(&scene.first.name.ref_name()));
@@ -78,7 +78,7 @@ fn k10_strange_names_are_named_by_verify_and_keep_nobody_from_going_back() {
         .next()
         .unwrap();
     scene.ada.git(&["update-ref", "-d", command]);
-    scene.hub.git(&["update-ref", "-d", junk]);
+    scene.on_server(&["update-ref", "-d", junk]);
     assert_eq!(scene.program(&["verify", "--remote", "cortex"]).0, Some(0));
 }
 

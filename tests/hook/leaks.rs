@@ -191,7 +191,10 @@ http = "https://mon:mon-pass-1@status.example.org/"
     {
         let template = text;
         let text = text.replace("{HOME}", home);
-        let kept = h.ada.git(&["rev-parse", LEDGER, POINTER]);
+        let (kept, head) = (
+            h.ada.git(&["rev-parse", LEDGER, POINTER]),
+            h.ada.git(&["rev-parse", "HEAD"]),
+        );
         let kept: Vec<&str> = kept.lines().collect();
         // In turn where a run writes such text: a warning, a gate's finding, the commit's subject.
         let args = release_that_says(&h, |d| match n % 3 {
@@ -213,6 +216,8 @@ http = "https://mon:mon-pass-1@status.example.org/"
             h.hub.git(&["update-ref", POINTER, kept[1]]);
             h.hub.git(&["update-ref", "-d", args[2]]);
         }
+        // The next one's subject is not this one's.
+        h.ada.git(&["reset", "-q", "--hard", &head]);
         h.ada.git(&["update-ref", LEDGER, kept[0]]);
         h.ada.git(&["update-ref", POINTER, kept[1]]);
         h.ada.git(&["update-ref", "-d", args[2]]);
