@@ -181,9 +181,14 @@ fn a_fork_is_refused_by_name() {
     );
     let way_out = failure.next.last().unwrap();
     assert!(
-        way_out.contains(&format!("delete {} {}", own.name.ref_name(), own.oid)),
+        way_out.starts_with("git nixgate publish cortex --take-theirs"),
         "{way_out}"
     );
+    let lost = bob.repo().take_theirs(&cortex, "origin").unwrap();
+    assert_eq!(lost, std::slice::from_ref(&own.name));
+    assert!(!bob.has_ref(&own.name.ref_name()));
+    assert_eq!(bob.oid("refs/nixgate/ledger/cortex"), made.oid);
+    assert!(bob.repo().take_theirs(&cortex, "origin").unwrap().is_empty());
 }
 
 #[test]

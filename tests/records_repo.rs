@@ -227,6 +227,8 @@ fn init_keeps_what_it_was_told() {
     ada.git(&["remote", "rename", "origin", "upstream"]);
     std::fs::create_dir_all(ada.path.join("nix/hosts")).unwrap();
     std::fs::write(ada.path.join("nix/hosts/flake.nix"), "{ }").unwrap();
+    ada.git(&["add", "nix"]);
+    ada.commit("a flake");
     let bin = lab.path("fake");
     std::fs::create_dir(&bin).unwrap();
     // As Nix names what the flake has.

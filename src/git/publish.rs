@@ -302,6 +302,14 @@ impl Repo {
             {
                 Ok(())
             }
+            // A remote that hides refs/nixgate takes the rest of an atomic push.
+            Ok(now)
+                if now.ledger == expected.ledger
+                    && !set.records.is_empty()
+                    && set.records.iter().all(|(n, o)| now.records.get(n) == Some(o)) =>
+            {
+                Err(PushError::Hidden)
+            }
             Ok(_) => Err(self.race(remote, target, set, expected, error).await),
             Err(_) => Err(match error {
                 PushError::Refused(lines) | PushError::Unreachable(lines) => PushError::Unreachable(lines),
@@ -329,14 +337,6 @@ impl Repo {
         };
         let moved = now.ledger != expected.ledger || now.pointer != expected.pointer;
         let ours = now.ledger == Some(set.ledger);
-        // A remote that hides refs/nixgate takes the rest of an atomic push.
-        let tags = set
-            .records
-            .iter()
-            .all(|(name, oid)| now.records.get(name) == Some(oid));
-        if tags && !ours && now.ledger == expected.ledger {
-            return PushError::Hidden;
-        }
         if !moved || ours {
             return error;
         }
