@@ -35,6 +35,13 @@ async fn compared(desk: &Desk<'_>, target: &Target) -> Result<Live, Failure> {
     let facts = reach::read_facts(&desk.session, target).await?;
     let mut defects = roots(ledger, &facts.roots);
     defects.extend(carried(ledger, &facts));
+    if let Some(other) = super::carried::another(&facts, target) {
+        let why = format!(
+            "the host of {target} carries the record of {}: {}",
+            other.target, other.tag
+        );
+        defects.push(Defect::new("carried", why));
+    }
     let (_, health) = desk.look().await?;
     let unlike = health.unlike.iter();
     defects.extend(unlike.map(|text| Defect::new("closure", format!("on {target} {text}"))));

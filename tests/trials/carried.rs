@@ -52,6 +52,8 @@ fn k8_a_host_that_carries_another_targets_record_is_not_touched_unless_it_is_mea
     }
     let out = lab.nixgate(&["status", "cortex", "--live"]);
     says(&out, &["DRIFT: the host carries the record of orion"]);
+    let out = expect(&lab, 1, &["verify", "cortex", "--live"]);
+    says(&out, &["the host of cortex carries the record of orion"]);
     let out = expect(&lab, 0, &["config", "check"]);
     says(&out, &["warning: cortex and orion are one host"]);
 }
