@@ -178,8 +178,8 @@ END
 		case $seen in *" $d "*) ;; *) printf 'disk=%s ? ? ? ? ? ? ?\n' "$d" ;; esac
 	done
 	r=/nix/var/nix/gcroots/nixgate
-	find "$r" -mindepth 2 -maxdepth 2 -type l -printf '%P %l\n' 2>/dev/null | while read -r n t; do
-		if [ -e "$r/$n" ]; then fact root "$n $t"; else fact dangling_root "$n $t"; fi
+	find "$r" -mindepth 2 -maxdepth 2 -type l -printf '%P %l\n' 2>/dev/null | while read -r l t; do
+		if [ -e "$r/$l" ]; then fact root "$l $t"; else fact dangling_root "$l $t"; fi
 	done
 }
 [ "$want" != all ] || host
@@ -198,16 +198,16 @@ if [ "$want" = all ]; then
 	# Whose records there are, the newest first.
 	# shellcheck disable=SC2012
 	ls -t /var/lib/nixgate/*/record 2>/dev/null | head -n 32 | while IFS= read -r f; do
-		n=${f%/record} n=${n##*/}
-		case $n in '' | *[!a-z0-9-]*) continue ;; esac
+		d=${f%/record} d=${d##*/}
+		case $d in '' | *[!a-z0-9-]*) continue ;; esac
 		v=''
-		[ "$n" = "$target" ] || v=$(head -c 1048576 "$f" | sha256sum 2>/dev/null)
+		[ "$d" = "$target" ] || v=$(head -c 1048576 "$f" | sha256sum 2>/dev/null)
 		k='' l=''
 		while read -r k l; do
 			case $k in tag | '') break ;; esac
 		done <"$f"
 		[ "$k" = tag ] || l='a record without a name'
-		fact carried "$n ${v%% *} $(printf '%.200s' "$l")"
+		fact carried "$d ${v%% *} $(printf '%.200s' "$l")"
 	done
 fi
 fact complete 1
