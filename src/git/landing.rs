@@ -1,5 +1,5 @@
 //! What git is about to write into this repository, told apart from what it only tidies up. Git calls the
-//! `reference-transaction` hook for its own housekeeping too (seen with 2.39 to 2.47; `files_pack_refs` and
+//! `reference-transaction` hook for its own housekeeping too (seen with 2.47; `files_pack_refs` and
 //! `prune_ref` in its `refs/files-backend.c`): `git pack-refs` first writes `packed-refs` as one transaction that seems to
 //! make every ref anew, then takes each loose file away as one that seems to delete it.
 
