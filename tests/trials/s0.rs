@@ -6,6 +6,10 @@ use crate::broken::{Snapshot, checks, commit, gates, must, says, snapshot, switc
 use crate::infra::{configure, expect, usual, with_config};
 use crate::lab::{Lab, Output};
 
+/// Makes a host one of another distribution, to whoever asks as switch-to-configuration does: by the file or by the id.
+pub const OTHER_SYSTEM: &str = "mv /etc/NIXOS /etc/NIXOS.away && mv /etc/os-release /etc/os-release.away && \
+    echo ID=debian >/etc/os-release";
+pub const NIXOS_AGAIN: &str = "mv /etc/NIXOS.away /etc/NIXOS && mv -f /etc/os-release.away /etc/os-release";
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const HOSTS: [&str; 4] = ["desk", "forge", "git", "cortex"];
 
@@ -29,11 +33,11 @@ fn s0_1_a_stage_that_fails_stops_the_next() {
     let before = snapshot(&lab, "cortex");
     let a = lab.running_system("cortex");
 
-    must(&lab, "cortex", "root", "mv /etc/NIXOS /etc/NIXOS.away");
+    must(&lab, "cortex", "root", OTHER_SYSTEM);
     lab.variant("cortex", "B");
     let out = clean(&lab, 1, &["release", "cortex"], &before);
     assert_eq!(gates(&out), ["preflight"], "{out}");
-    must(&lab, "cortex", "root", "mv /etc/NIXOS.away /etc/NIXOS");
+    must(&lab, "cortex", "root", NIXOS_AGAIN);
 
     commit(&lab, "echo '{ version = ; }' > hosts/cortex.nix");
     let out = clean(&lab, 1, &["release", "cortex"], &before);
@@ -166,14 +170,14 @@ fn s0_22_the_stages_alone_only_read() {
         &lab,
         "cortex",
         "root",
-        "systemctl start sshd; mv /etc/NIXOS /etc/NIXOS.away",
+        &format!("systemctl start sshd; {OTHER_SYSTEM}"),
     );
     clean(&lab, 1, &["check", "cortex"], &before);
     must(
         &lab,
         "cortex",
         "root",
-        "mv /etc/NIXOS.away /etc/NIXOS; systemctl kill -s KILL worker",
+        &format!("{NIXOS_AGAIN}; systemctl kill -s KILL worker"),
     );
     lab.wait_for("cortex", "systemctl is-failed --quiet worker", 10 * SECOND);
     let out = clean(&lab, 1, &["health", "cortex"], &before);

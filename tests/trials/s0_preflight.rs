@@ -2,7 +2,7 @@
 
 use crate::broken::{checks, must, says, snapshot, switches, with};
 use crate::infra::{configure, expect, gate_seconds, usual, with_config};
-use crate::s0::{HOSTS, SECOND, clean};
+use crate::s0::{HOSTS, NIXOS_AGAIN, OTHER_SYSTEM, SECOND, clean};
 
 /// A file system of its own at `/boot`, with what is there.
 const OWN_BOOT: &str = "cp -r /boot /root/boot && mount -t tmpfs -o size=8m,nr_inodes=100 tmpfs /boot && \
@@ -124,14 +124,14 @@ fn s0_3_each_way_not_to_get_in_has_its_own_message_and_no_prompt() {
 }
 
 #[test]
-fn s0_4_a_host_without_etc_nixos_is_refused() {
+fn s0_4_a_host_of_another_distribution_is_refused() {
     let lab = usual("s0-4");
     lab.variant("cortex", "B");
     let before = snapshot(&lab, "cortex");
-    must(&lab, "cortex", "root", "mv /etc/NIXOS /etc/NIXOS.away");
+    must(&lab, "cortex", "root", OTHER_SYSTEM);
     let out = clean(&lab, 1, &["release", "cortex"], &before);
     says(&out, &["[3/6] NixOS system check... FAILED (no /etc/NIXOS)"]);
-    must(&lab, "cortex", "root", "mv /etc/NIXOS.away /etc/NIXOS");
+    must(&lab, "cortex", "root", NIXOS_AGAIN);
     expect(&lab, 0, &["check", "cortex"]);
 }
 
@@ -283,7 +283,7 @@ fn s0_8_all_failed_checks_are_reported_together() {
         &lab,
         "cortex",
         "root",
-        "mv /etc/NIXOS /etc/NIXOS.away; systemctl stop app",
+        &format!("{OTHER_SYSTEM}; systemctl stop app"),
     );
     let before = snapshot(&lab, "cortex");
     let out = clean(&lab, 1, &["release", "cortex"], &before);
