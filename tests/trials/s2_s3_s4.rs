@@ -365,7 +365,8 @@ fn s4_22_s4_23_each_kind_of_check_passes_fails_and_times_out() {
     let lab = usual("s4-23");
     commit(
         &lab,
-        "mkdir -p scripts && printf '#!/bin/sh\\ntest \"$1\" = good && echo all fine\\n' > scripts/ok.sh && chmod +x scripts/ok.sh",
+        "mkdir -p scripts && printf '#!/bin/sh\\nread -r w </tmp/word\\n[ $w != slow ] || sleep 60\\n[ $w = good ] && echo all fine\\n' \
+         > scripts/ok.sh && chmod +x scripts/ok.sh",
     );
     let _deaf = lab.spawn("cortex", "root", DEAF);
     lab.wait_for("cortex", "ss -ltn | grep -q :8099", 10 * SECOND);
@@ -400,30 +401,6 @@ fn s4_22_s4_23_each_kind_of_check_passes_fails_and_times_out() {
         1,
         "FAILED (",
     );
-    check("run = [\"scripts/ok.sh\", \"good\"]", 0, "... passed (all fine)");
-    check("run = [\"scripts/ok.sh\", \"bad\"]", 1, "FAILED (exit 1");
-    check(
-        "run = [\"sleep\", \"60\"]\ntimeout = 2",
-        1,
-        "FAILED (no answer in 2 s)",
-    );
-    // Monitoring elsewhere sees the host: a program of the operator's machine.
-    check(
-        "run = [\"scripts/ok.sh\", \"good\"]\nfrom = \"operator\"",
-        0,
-        "... passed (all fine)",
-    );
-    check(
-        "run = [\"sh\", \"-c\", \"ssh cortex false\"]\nfrom = \"operator\"",
-        1,
-        "FAILED (exit 1",
-    );
-    check(
-        "run = [\"sleep\", \"60\"]\nfrom = \"operator\"\ntimeout = 2",
-        1,
-        "FAILED (no answer in 2 s)",
-    );
-
     check("resolve = \"forge\"", 0, "resolve forge... passed");
     check(
         "resolve = \"nowhere.invalid\"",
@@ -468,6 +445,23 @@ fn s4_22_s4_23_each_kind_of_check_passes_fails_and_times_out() {
     let out = expect(&lab, 4, &["release", "cortex"]);
     says(&out, &["resolve forge... FAILED (exit 2"]);
     assert_eq!(snapshot(&lab, "cortex"), before, "{out}");
+    // Programs of a commit run once it is released; from the operator's machine, as monitoring elsewhere sees the host.
+    for host in ["cortex", "desk"] {
+        must(&lab, host, "root", "echo good >/tmp/word");
+    }
+    let run = "[[target.cortex.check]]\nrun = [\"scripts/ok.sh\"]\ntimeout = 2\n";
+    configure(&lab, &with(&format!("{run}{run}from = \"operator\"\n")));
+    release(&lab, "cortex");
+    let out = expect(&lab, 0, &["health", "cortex"]);
+    assert_eq!(out.stderr.matches("... passed (all fine)").count(), 2, "{out}");
+    for (host, check) in [("cortex", "run scripts/ok.sh"), ("desk", "run scripts/ok.sh (2)")] {
+        for (word, failed) in [("bad", "FAILED (exit 1"), ("slow", "FAILED (no answer in 2 s)")] {
+            must(&lab, host, "root", &format!("echo {word} >/tmp/word"));
+            let out = expect(&lab, 1, &["health", "cortex"]);
+            says(&out, &[&format!("{check}... {failed}")]);
+        }
+        must(&lab, host, "root", "echo good >/tmp/word");
+    }
 }
 
 #[test]
